@@ -1,0 +1,285 @@
+"""The step contract: one typed function -> a command line, a Kubeflow container component, a plain call.
+
+A step's parameters are paths marked `Input` or `Output`, one frozen pydantic model of settings, and plain values. From the
+signature come `python -m components.NAME --in PATH --settings FILE|JSON --out PATH`, and the same command in a container.
+Outputs are written under temporary names and renamed when the function has returned: a step that fails leaves nothing.
+"""
+
+import errno
+import inspect
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+
+from components.provenance import Stopwatch
+from textvae.config import validated
+from textvae.errors import DataError, SettingsError, TextVAEError
+from textvae.files import write_json
+
+IO_ERROR_EXIT_CODE = 74
+INTERRUPTED_EXIT_CODE = 130
+MOUNTED_STORES = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
+"""Where a Kubeflow launcher mounts each object store: a list of artifacts arrives as URIs, not as paths."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Marks a path that must exist; `artifact` is its Kubeflow type (Dataset, Model, Metrics, HTML, Artifact)."""
+
+    artifact: str = "Artifact"
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Marks a path that the step creates, a file or a folder."""
+
+    artifact: str = "Artifact"
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a step, as read from its signature."""
+
+    name: str
+    kind: str
+    """input, inputs, output, settings or value."""
+    type: Any
+    default: Any
+    artifact: str
+    help: str
+
+    @property
+    def option(self) -> str:
+        """The name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @classmethod
+    def of(cls, parameter: inspect.Parameter) -> "Parameter":
+        """Read one parameter of the function's signature. Raises TypeError for one that fits no kind."""
+        annotation, marker = parameter.annotation, None
+        if get_origin(annotation) is Annotated:
+            annotation, marker = get_args(annotation)[:2]
+        artifact, text = getattr(marker, "artifact", ""), getattr(marker, "help", "")
+        if isinstance(marker, Input):
+            kind = "inputs" if annotation == list[Path] else "input"
+        elif isinstance(marker, Output):
+            kind = "output"
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            kind, text = "settings", "A JSON file, or JSON text."
+        elif annotation in (int, float, str, bool):
+            kind, text = "value", str(marker or "")
+        else:
+            raise TypeError(f"step parameter {parameter.name!r}: no kind fits {annotation!r}")
+        return cls(parameter.name, kind, annotation, parameter.default, artifact, text)
+
+
+class Step:
+    """A step function with its three faces. Call it with keyword arguments like the function it wraps."""
+
+    def __init__(self, function: Callable[..., Mapping[str, Any] | None]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.module = function.__module__
+        self.__doc__ = function.__doc__
+        self.parameters = [Parameter.of(p) for p in inspect.signature(function).parameters.values()]
+
+    def __call__(self, **arguments: Any) -> Mapping[str, Any]:
+        """Run the step. Returns the metadata that Kubeflow shows beside its outputs (metrics, say)."""
+        outputs = {p.name: Path(arguments[p.name]) for p in self.parameters if p.kind == "output"}
+        with written_when_complete(outputs) as temporary:
+            return self.function(**{**arguments, **temporary}) or {}
+
+    def command(self) -> Callable[..., None]:
+        """The function behind the command line, with a signature that typer turns into options."""
+
+        def run(**options: Any) -> None:
+            executor_input, timings = options.pop("executor_input"), options.pop("timings")
+            stopwatch = Stopwatch(self.name)
+            metadata = self(**{p.name: parsed(p, options[p.name]) for p in self.parameters})
+            if timings is not None:
+                write_json(timings, stopwatch.read())
+            if executor_input is not None:
+                write_executor_output(json.loads(executor_input), metadata)
+
+        signature = [
+            inspect.Parameter(p.name, inspect.Parameter.KEYWORD_ONLY, annotation=cli_annotation(p), default=default)
+            for p in self.parameters
+            for default in [... if p.default is inspect.Parameter.empty else p.default]
+        ]
+        extra: dict[str, Any] = {
+            "timings": (Path | None, typer.Option(help="Write wall time, host, commit and versions to this file.")),
+            "executor_input": (str | None, typer.Option(hidden=True)),
+        }
+        for name, (kind, option) in extra.items():
+            annotation = Annotated[kind, option]
+            signature.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+            )
+        run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in signature}
+        run.__doc__ = self.__doc__
+        return run
+
+    def main(self, arguments: list[str] | None = None) -> None:
+        """The command line: ends the process with an exit code that tells what happened."""
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(name=self.name)(self.command())
+        with exit_codes():
+            app(arguments, prog_name=f"python -m components.{self.name}")
+
+    def container_component(self, image: str) -> Any:
+        """The step as a Kubeflow container component: the same command and options in `image`."""
+        from kfp import dsl
+
+        types: dict[str, Any] = {
+            "input": lambda p: dsl.Input[getattr(dsl, p.artifact)],
+            "inputs": lambda p: dsl.Input[list[getattr(dsl, p.artifact)]],
+            "output": lambda p: dsl.Output[getattr(dsl, p.artifact)],
+            "settings": lambda p: str,
+            "value": lambda p: p.type,
+        }
+        timings = Parameter("timings", "output", Path, inspect.Parameter.empty, "Artifact", "")
+        parameters = [*self.parameters, timings]
+
+        def placeholders(*values: Any) -> Any:
+            arguments: list[Any] = []
+            for p, value in zip(parameters, values, strict=True):
+                arguments += [p.option, value.path if p.kind in ("input", "output") else value]
+            arguments += ["--executor-input", "{{$}}"]
+            return dsl.ContainerSpec(image=image, command=["python", "-m", f"components.{self.name}"], args=arguments)
+
+        placeholders.__name__ = placeholders.__qualname__ = self.name
+        placeholders.__doc__ = self.__doc__
+        placeholders.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(
+                    p.name, inspect.Parameter.KEYWORD_ONLY, annotation=types[p.kind](p), default=p.default
+                )
+                for p in parameters
+            ]
+        )
+        placeholders.__annotations__ = {p.name: types[p.kind](p) for p in parameters}
+        return dsl.container_component(placeholders)
+
+
+def step(function: Callable[..., Mapping[str, Any] | None]) -> Step:
+    """Make a step of a typed function (see the module's docstring)."""
+    return Step(function)
+
+
+def cli_annotation(parameter: Parameter) -> Any:
+    """The type and option by which typer reads `parameter`."""
+    option = typer.Option(parameter.option, help=parameter.help, show_default=parameter.kind == "value")
+    kinds = {"input": Path, "inputs": list[str], "output": Path, "settings": str, "value": parameter.type}
+    return Annotated[kinds[parameter.kind], option]
+
+
+def parsed(parameter: Parameter, value: Any) -> Any:
+    """A command-line value as the function expects it. Raises DataError for an input that does not exist."""
+    if parameter.kind == "settings":
+        return read_settings(parameter.type, value)
+    if parameter.kind == "input" and not value.exists():
+        raise DataError(f"{parameter.option} {value}: no such file or folder; run the step that writes it")
+    if parameter.kind == "inputs":
+        paths = [path for item in value for path in expand(item)]
+        for path in paths:
+            if not path.exists():
+                raise DataError(f"{parameter.option} {path}: no such file or folder; run the step that writes it")
+        return paths
+    return value
+
+
+def expand(item: str) -> list[Path]:
+    """One repeated option's value: a path, or Kubeflow's JSON list of artifacts (objects with `uri`) or of paths."""
+    if not item.startswith("["):
+        return [Path(item)]
+    paths = []
+    for artifact in json.loads(item):
+        uri = artifact["uri"] if isinstance(artifact, dict) else artifact
+        for scheme, mount in MOUNTED_STORES.items():
+            if uri.startswith(scheme):
+                uri = mount + uri.removeprefix(scheme)
+        paths.append(Path(uri))
+    return paths
+
+
+def read_settings(model: type[BaseModel], text: str) -> BaseModel:
+    """Settings from JSON text or from a JSON file. Raises SettingsError naming what is wrong."""
+    source = "--settings" if text.lstrip().startswith("{") else text
+    try:
+        content = json.loads(text if source == "--settings" else Path(text).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"--settings {text}: no such file; `python -m components.settings` writes it") from None
+    except ValueError as error:
+        raise SettingsError(f"--settings {source}: not JSON ({error})") from None
+    return validated(model, content, source)
+
+
+@contextmanager
+def written_when_complete(outputs: Mapping[str, Path]) -> Any:
+    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise."""
+    temporary = {name: path.with_name(f".{path.name}.tmp") for name, path in outputs.items()}
+    for path in temporary.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(path)
+    try:
+        yield temporary
+        for name, path in temporary.items():
+            if not path.exists():
+                raise AssertionError(f"the step did not write its output {name!r}")
+        for name, path in temporary.items():
+            remove(outputs[name])
+            path.replace(outputs[name])
+    finally:
+        for path in temporary.values():
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_executor_output(executor_input: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """The file by which a Kubeflow launcher (and kfp's local runner) learns of the outputs and their metadata."""
+    outputs = executor_input.get("outputs", {})
+    if "outputFile" not in outputs:
+        return
+    artifacts = {
+        name: {"artifacts": [{**artifact, "metadata": {**artifact.get("metadata", {}), **metadata}}]}
+        for name, listed in outputs.get("artifacts", {}).items()
+        for artifact in listed["artifacts"][:1]
+    }
+    write_json(Path(outputs["outputFile"]), {"artifacts": artifacts})
+
+
+@contextmanager
+def exit_codes() -> Any:
+    """Turn the errors meant for people into one line and an exit code; others keep their traceback."""
+    try:
+        yield
+    except TextVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or "the disk"
+        print(f"error: no space left for {place}: free some and run this step again", file=sys.stderr)
+        raise SystemExit(IO_ERROR_EXIT_CODE) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None

@@ -1,0 +1,17 @@
+"""Text VAEs: what they are, how they are trained and measured. Start with `from textvae import load`."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textvae.checkpoint import load as load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported late, so that steps that need no torch (fetch, preprocess, report) do not need it installed.
+    if name == "load":
+        from textvae.checkpoint import load
+
+        return load
+    raise AttributeError(f"module 'textvae' has no attribute {name!r}")

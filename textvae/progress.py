@@ -1,0 +1,75 @@
+"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere (logs, Kubeflow)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def duration(seconds: float) -> str:
+    """`75` -> `1:15`, `3700` -> `1:01:40`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """Counts units of work. Use `progress(...)`, which closes it."""
+
+    def __init__(self, name: str, total: int | None, unit: str, bar: RichProgress | None) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = bar
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task(name, total=total, unit=unit, rate="", note="")
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return self.done / max(time.monotonic() - self._started, 1e-9)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units; `note` is shown behind the rate (a loss, say)."""
+        self.done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=note)
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._print_line(note)
+
+    def _print_line(self, note: str) -> None:
+        parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]
+        parts.append(f"{self.rate:,.0f} {self.unit}/s")
+        if self.total and self.done:
+            parts.append(f"{duration((self.total - self.done) / self.rate)} left")
+        if note:
+            parts.append(note)
+        print(f"{self.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(name: str, total: int | None, unit: str) -> Iterator[Progress]:
+    """A `Progress` for a block of work: `with progress("sample", 1000, "sentences") as bar: bar.advance(10)`."""
+    if not sys.stderr.isatty():
+        yield Progress(name, total, unit, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Progress(name, total, unit, bar)
