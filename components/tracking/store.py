@@ -1,0 +1,287 @@
+"""Where MLflow is, and how one of its rows is made equal to a record.
+
+This is the only file that imports mlflow, and it does so late: an image that trains may lack it. A row is found by the
+tag `textvae.fingerprint`, never by a run id, and everything goes through a client with the experiment's id spelt out:
+MLflow's global state (active run, current experiment) belongs to whoever imports this.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.tracking.record import Point, Record
+from textvae.errors import DataError, TextVAEError, UnavailableError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+FINGERPRINT_TAG = "textvae.fingerprint"
+CONTENT_TAG = "textvae.content"
+"""Hash of everything a row was last made to say: written last, so a row that carries the current one is complete."""
+EXPERIMENT = "textvae"
+LOCK_SECONDS = 60.0
+BUSY_SECONDS = 15.0
+REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""mlflow's own are 120 s and 7 retries: 20 minutes for a server that hangs."""
+REMEDY = "nothing finished is lost, the runs are in their folders: when it is there again, run `make publish`"
+
+
+def repository_root() -> Path:
+    """The nearest folder upwards with a params.yaml or a .git; from DVC's copies of it, the repository they came from.
+
+    `dvc exp run --temp` and `--queue` work in `.dvc/tmp/exps/[standalone/]tmpNAME`, a git clone that they delete.
+    """
+    here = Path.cwd().resolve()
+    found = next((f for f in (here, *here.parents) if (f / "params.yaml").is_file() or (f / ".git").exists()), here)
+    for folder in found.parents:
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
+            return folder.parents[2]
+    return found
+
+
+def tracking_uri() -> str:
+    """$MLFLOW_TRACKING_URI, else the SQLite database `mlflow.db` at the repository's root, by its absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
+
+
+def shown(uri: str) -> str:
+    """`uri` without the name and password that it may carry."""
+    scheme, separator, rest = uri.partition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """One process of this machine at a time: MLflow lets two create the same database, experiment or row.
+
+    Raises UnavailableError when another process keeps the lock for LOCK_SECONDS.
+    """
+    database = sqlite_path(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        path = database.with_name(database.name + ".lock")
+    else:
+        digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"textvae-mlflow-{os.getuid()}-{digest}.lock"
+    with path.open("a") as stream:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"MLflow at {shown(uri)}: another process has held {path} for {LOCK_SECONDS:.0f} s; {REMEDY}"
+                    ) from None
+                time.sleep(0.05)
+        yield
+
+
+def check_database(path: Path) -> None:
+    """Find out in seconds what MLflow retries for minutes.
+
+    Raises UnavailableError for a database that stays locked or is read-only, DataError for one that is damaged.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        raise UnavailableError(
+            f"MLflow's database {path} cannot be written: {error} (waited {BUSY_SECONDS:.0f} s); {REMEDY}"
+        ) from None
+    except sqlite3.DatabaseError as error:
+        raise DataError(f"MLflow's database {path} is damaged: {error}; {remade(path)}") from None
+
+
+def remade(path: Path) -> str:
+    """The remedy for a database that cannot be used: it holds nothing that the run directories do not."""
+    return f"move it away, `make publish` makes it again from the run directories ({path})"
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what MLflow and its transports raise into an UnavailableError that names the store and the remedy."""
+    from mlflow.exceptions import MlflowException
+
+    failures: tuple[type[Exception], ...] = (MlflowException, OSError)
+    if "sqlalchemy" in sys.modules:  # mlflow-skinny comes without
+        failures += (sys.modules["sqlalchemy"].exc.SQLAlchemyError,)
+    try:
+        yield
+    except TextVAEError:
+        raise
+    except failures as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UnavailableError(f"MLflow at {shown(uri)} failed: {reason.replace(uri, shown(uri))}; {REMEDY}") from error
+
+
+def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:
+    """mlflow's client class, without telemetry or chatter. Raises UnavailableError where mlflow is not installed."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+    for name, value in {**limits, **quiet}.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow import MlflowClient
+    except ImportError as error:
+        raise UnavailableError(f"mlflow is not installed ({error}): install the project's extra `tracking`") from None
+    for name in ("mlflow", "mlflow.store.db.utils", "urllib3", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is raised, and then said once
+    client: type[MlflowClient] = MlflowClient
+    return client
+
+
+class Store:
+    """One experiment of one MLflow. Make it with `connect`."""
+
+    def __init__(self, uri: str, client: MlflowClient, experiment_id: str) -> None:
+        self.uri, self.client, self.experiment_id = uri, client, experiment_id
+
+    def look(self) -> str:
+        """Where a person sees the experiment."""
+        if self.uri.startswith(("http://", "https://")):
+            return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}"
+        return f"{shown(self.uri)} (`make ui` opens it)"
+
+    def find(self, fingerprint: str) -> list[Run]:
+        """The rows with this fingerprint, the oldest first; rows in MLflow's trash do not count."""
+        query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+        runs = self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time ASC"])
+        return list(runs)
+
+    def create(self, fingerprint: str, name: str, tags: Mapping[str, str], started: int | None = None) -> Run:
+        """A new row, RUNNING until something ends it."""
+        tags = {FINGERPRINT_TAG: fingerprint, **tags}
+        return self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=name)
+
+    def log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Add points, parameters and tags to a row in as few requests as MLflow allows."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in points],
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+
+    def history(self, run: Run, keys: Sequence[str]) -> dict[str, list[Point]]:
+        """The points that a row has, per metric, in the order in which they were logged."""
+        found: dict[str, list[Point]] = {}
+        for key in keys:
+            if key in run.data.metrics:
+                logged = self.client.get_metric_history(run.info.run_id, key)
+                points = [Point(key, metric.value, metric.step, metric.timestamp) for metric in logged]
+                found[key] = sorted(points, key=lambda point: point.timestamp)
+        return found
+
+    def publish(self, record: Record) -> str:
+        """Make the row of `record` equal to it. Returns "created", "updated", "unchanged" or "replaced".
+
+        Points and parameters of MLflow cannot be changed or removed. A row with curves that the record contradicts
+        (a training repeated on a GPU, say) is put into MLflow's trash and written anew.
+        """
+        content = record.content()
+        with explained(self.uri), locked(self.uri):
+            run, *copies = self.find(record.fingerprint) or [None]
+            for copy in copies:
+                self.client.delete_run(copy.info.run_id)
+            if run is not None and self._says(run, record, content):
+                return "unchanged"
+            outcome, missing = "updated", None if run is None else self._missing(run, record)
+            if run is not None and missing is None:
+                self.client.delete_run(run.info.run_id)
+                outcome, run = "replaced", None
+            if run is None:
+                run = self.create(record.fingerprint, record.name, record.tags, record.started)
+                outcome = outcome if outcome == "replaced" else "created"
+                missing = self._missing(run, record)
+            assert missing is not None
+            run_id = run.info.run_id
+            self.log(run_id, missing, record.params, record.tags)
+            for name, path in record.artifacts.items():
+                folder = str(Path(name).parent)
+                self.client.log_artifact(run_id, str(path), None if folder == "." else folder)
+            self.client.set_terminated(run_id, record.status, record.ended)
+            self.client.set_tag(run_id, CONTENT_TAG, content)
+        return outcome
+
+    def _says(self, run: Run, record: Record, content: str) -> bool:
+        """Whether the row is complete and nobody has changed what can be changed: tags, status, artifacts."""
+        wanted = {**record.tags, CONTENT_TAG: content}
+        if run.info.status != record.status or any(run.data.tags.get(key) != value for key, value in wanted.items()):
+            return False
+        folders = {str(Path(name).parent) for name in record.artifacts}
+        listed = [self.client.list_artifacts(run.info.run_id, None if folder == "." else folder) for folder in folders]
+        return set(record.artifacts) <= {file.path for files in listed for file in files}
+
+    def _missing(self, run: Run, record: Record) -> list[Point] | None:
+        """The points that the row lacks; None where it holds other points or parameters than the record."""
+        if any(run.data.params.get(key, value) != value for key, value in record.params.items()):
+            return None
+        curves: dict[str, dict[int, Point]] = {}
+        for point in record.curves:
+            curves.setdefault(point.key, {})[point.step] = point
+        history = self.history(run, [*curves, *record.metrics])
+        for key, wanted in curves.items():
+            if any(p.step not in wanted or wanted[p.step].value != p.value for p in history.get(key, [])):
+                return None
+            for known in history.get(key, []):
+                wanted.pop(known.step, None)
+        missing = [point for wanted in curves.values() for point in wanted.values()]
+        for key, value in record.metrics.items():
+            earlier = history.get(key, [])
+            if not earlier or earlier[-1].value != value:  # measured again: MLflow shows the latest
+                timestamp = max([record.ended, *(point.timestamp + 1 for point in earlier)])
+                missing.append(Point(key, value, 0, timestamp))
+        return missing
+
+
+def connect(limits: Mapping[str, str] = REQUEST_LIMITS) -> Store:
+    """The experiment ($MLFLOW_EXPERIMENT_NAME, else `textvae`) in the store of `tracking_uri`; creates what is missing.
+
+    Raises UnavailableError for a server or database that does not answer, DataError for a database that cannot be used.
+    """
+    uri, name = tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    client_class = import_client(limits)
+    database = sqlite_path(uri)
+    artifacts = None if database is None else (database.parent.absolute() / "mlartifacts").as_uri()
+    with explained(uri), locked(uri):
+        if database is not None:
+            check_database(database)
+        client = client_class(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            experiment = client.get_experiment(client.create_experiment(name, artifact_location=artifacts))
+        elif experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+    if database is not None and artifacts is not None and not experiment.artifact_location.startswith(artifacts):
+        raise DataError(
+            f"{database} keeps its artifacts in {experiment.artifact_location}, not in {artifacts}, as if it had been "
+            f"moved or served with another artifact root; {remade(database)}"
+        )
+    return Store(uri, client, experiment.experiment_id)
