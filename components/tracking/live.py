@@ -63,11 +63,14 @@ class LiveRun:
     def _work(self) -> None:
         store: Store | None = None
         waiting: list[Point] = []
-        warned = ended = False
-        while not ended:
-            item = self._queue.get()
-            ended = isinstance(item, str)
-            waiting += [] if isinstance(item, str) else item
+        status: str | None = None
+        warned = False
+        while status is None:
+            for item in self._arrived():
+                if isinstance(item, str):
+                    status = item
+                else:
+                    waiting += item
             # Whatever goes wrong in here (mlflow's own bugs included) must not reach the training.
             try:
                 store = store or connect(LIVE_LIMITS)
@@ -75,13 +78,20 @@ class LiveRun:
                 new = [point for point in waiting if (point.key, point.step) not in self._known]
                 store.log(run_id, new, {}, {})
                 waiting.clear()
-                if isinstance(item, str):
+                if status is not None:
                     store.client.set_tag(run_id, FINGERPRINT_TAG, self.identity.fingerprint)
-                    store.client.set_terminated(run_id, item)
+                    store.client.set_terminated(run_id, status)
             except Exception as error:
                 if not warned:
                     self._warn(str(error))
                 warned = True
+
+    def _arrived(self) -> list[list[Point] | str]:
+        """Everything that waits in the queue, at least one item."""
+        items = [self._queue.get()]
+        while not self._queue.empty():
+            items.append(self._queue.get())
+        return items
 
     def _begin(self, store: Store) -> str:
         """The row of an earlier attempt at this training, with the points it has, or a new one."""

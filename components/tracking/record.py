@@ -100,5 +100,6 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 def epoch_points(row: Mapping[str, Any], timestamp: int) -> list[Point]:
     """The points of one row of curves.jsonl, at the row's epoch."""
+    epoch = int(row["epoch"])
     values = numbers({key: value for key, value in row.items() if key not in ("epoch", "seed")})
-    return [Point(key, value, int(row["epoch"]), timestamp) for key, value in values.items()]
+    return [Point(key, value, epoch, timestamp) for key, value in values.items()]

@@ -135,8 +135,8 @@ def explained(uri: str) -> Iterator[None]:
     except failures as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise UnavailableError(f"MLflow at {shown(uri)} failed: {reason.replace(uri, shown(uri))}; {REMEDY}") from error
+        reason = " ".join(str(error).split()).rpartition("Caused by ")[2].replace(uri, shown(uri))[:300]
+        raise UnavailableError(f"MLflow at {shown(uri)} failed: {reason}; {REMEDY}") from error
 
 
 def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:

@@ -1,0 +1,283 @@
+"""MLflow equals the run directories, however often, from wherever and by however many it is published."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking_helpers import ROOT, SETTINGS, curve, points, rows, write_reports, write_run
+
+from components.publish import publish
+from components.tracking import connect
+from textvae.config import ReportSettings
+from textvae.errors import DataError
+from textvae.files import write_json
+
+pytest_plugins = ["tracking_fixtures"]
+GRID = {"datasets": ["sotu"], "systems": ["vae_mine", "lstm_lm"], "seeds": ["0", "1"], "reduced": {"sotu": True}}
+
+
+def run_publish(root: Path, **changes: Any) -> None:
+    """The step on everything below `root`."""
+    settings = ReportSettings(**(GRID | changes))
+    publish(runs=[root / "runs"], reports=write_reports(root / "reports"), settings=settings)
+
+
+def outcomes(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What the step printed: name of the row -> what happened to it."""
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    return {name: outcome for name, outcome in lines if not name.startswith("MLflow")}
+
+
+def test_a_row_says_what_the_directory_says(repository: Path) -> None:
+    directory = write_run(repository / "runs")
+    run_publish(repository)
+    store = connect()
+    [run] = rows(store)
+    assert (run.info.run_name, run.info.status) == ("sotu-vae_mine-0", "FINISHED")
+    # 2025-01-02T03:04:05Z and 12.5 s later, by `date -u -d ... +%s`.
+    assert (run.info.start_time, run.info.end_time) == (1735787045000, 1735787057500)
+    for key in ("valid_nll", "valid_au", "mi_estimate", "lr", "step"):
+        assert points(store, run, key) == [(row["epoch"], row[key]) for row in curve(3)]
+    final = {"nll": 98.7654321, "au": 4, "fppl": 55.5, "rppl": 66.25, "real_text_fppl": 141.19, "selected_epoch": 2}
+    assert {key: run.data.metrics[key] for key in final} == final
+    assert "seed" not in run.data.metrics
+    assert run.data.params["training.learning_rate"] == "0.001"
+    assert run.data.params["objective.name"] == "vae_mine"
+    assert json.loads(run.data.params["objective.anneal"]) == [0, 10]
+    assert len(run.data.params) == sum(len(part) for part in SETTINGS.values())
+    tags = {"dataset": "sotu", "system": "vae_mine", "seed": "0", "status": "finished", "host": "here"}
+    tags |= {"commit": "0123456789ab", "reduced_settings": "true"}
+    assert {key: run.data.tags[key] for key in tags} == tags
+    for name in ("model/config.json", "curves.jsonl", "evaluation/metrics.json", "ngram.json"):
+        [copy] = repository.glob(f"mlartifacts/{run.info.run_id}/artifacts/{name}")
+        assert copy.read_bytes() == (directory / name).read_bytes()
+
+
+def test_publishing_again_changes_nothing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for system in ("vae_mine", "lstm_lm"):
+        write_run(repository / "runs", system)
+    run_publish(repository)
+    named = ["sotu-vae_mine-0", "sotu-lstm_lm-0", "report"]
+    pending = dict.fromkeys(["sotu-vae_mine-1", "sotu-lstm_lm-1"], "not trained yet")
+    assert outcomes(capsys) == dict.fromkeys(named, "created") | pending
+    store = connect()
+    before = [run.to_dictionary() for run in rows(store)]
+    run_publish(repository)
+    assert outcomes(capsys) == dict.fromkeys(named, "unchanged") | pending
+    assert [run.to_dictionary() for run in rows(store)] == before
+    assert all(len(points(store, run, "valid_nll")) == 3 for run in rows(store))
+
+
+def test_a_diverged_run_is_a_failed_row_with_its_reason(repository: Path) -> None:
+    write_run(repository / "runs", diverged=True)
+    run_publish(repository)
+    [run] = rows(connect())
+    assert (run.info.status, run.data.tags["status"]) == ("FAILED", "diverged")
+    assert run.data.tags["failure"] == "the loss is not finite"
+    assert "nll" not in run.data.metrics
+    assert "valid_nll" in run.data.metrics
+
+
+def test_a_changed_setting_is_a_new_row_and_the_older_one_stays(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(repository / "runs")
+    run_publish(repository)
+    write_run(repository / "runs", learning_rate=0.002, shift=1.0)
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "created"
+    store = connect()
+    by_rate = {run.data.params["training.learning_rate"]: run for run in rows(store)}
+    assert set(by_rate) == {"0.001", "0.002"}
+    assert points(store, by_rate["0.001"], "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(3)]
+
+
+def test_what_is_measured_later_is_added_and_what_is_measured_again_is_shown(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = write_run(repository / "runs")
+    later = {name: (directory / name).read_bytes() for name in ("evaluation/metrics.json", "ngram.json")}
+    for name in later:
+        (directory / name).unlink()
+    run_publish(repository)
+    for name, content in later.items():
+        (directory / name).write_bytes(content)
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "updated"
+    write_run(repository / "runs", nll=90.0)
+    run_publish(repository)
+    write_run(repository / "runs", nll=95.0)
+    run_publish(repository)
+    store = connect()
+    [run] = rows(store)
+    assert run.data.metrics["nll"] == 95.0
+    assert len(points(store, run, "fppl")) == 1
+    copy = repository / "mlartifacts" / run.info.run_id / "artifacts/evaluation/metrics.json"
+    assert json.loads(copy.read_text())["nll"] == 95.0
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
+
+
+def test_a_training_repeated_with_other_numbers_replaces_its_row(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(repository / "runs", epochs=5)
+    run_publish(repository)
+    write_run(repository / "runs", shift=0.5)
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "replaced"
+    store = connect()
+    [run] = rows(store)
+    assert points(store, run, "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(3, shift=0.5)]
+
+
+def test_what_somebody_removed_from_mlflow_comes_back(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for system in ("vae_mine", "lstm_lm"):
+        write_run(repository / "runs", system)
+    run_publish(repository)
+    store = connect()
+    first, second = sorted(rows(store), key=lambda run: run.info.run_name)
+    store.client.delete_run(first.info.run_id)
+    (repository / "mlartifacts" / second.info.run_id / "artifacts/ngram.json").unlink()
+    capsys.readouterr()
+    run_publish(repository)
+    changed = outcomes(capsys)
+    assert (changed[first.info.run_name], changed[second.info.run_name]) == ("created", "updated")
+    store.client.set_tag(second.info.run_id, "status", "wonderful")
+    store.client.delete_experiment(store.experiment_id)
+    run_publish(repository)
+    assert {run.data.tags["status"] for run in rows(connect())} == {"finished"}
+    assert (repository / "mlartifacts" / second.info.run_id / "artifacts/ngram.json").exists()
+
+
+def test_what_left_the_grid_is_not_published(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(repository / "runs", "vae_mine")
+    write_run(repository / "runs", "vae_05")
+    run_publish(repository, seeds=["0"])
+    assert set(outcomes(capsys)) == {"sotu-vae_mine-0", "sotu-lstm_lm-0", "report"}
+
+
+def test_the_report_is_one_row_with_the_latest_report(repository: Path) -> None:
+    settings = ReportSettings(**GRID)
+    (repository / "runs").mkdir()
+    for text in ("first", "second", "second"):
+        reports = write_reports(repository / "reports", text)
+        publish(runs=[repository / "runs"], reports=reports, settings=settings)
+    store = connect()
+    [run] = store.client.search_runs([store.experiment_id], "tags.kind = 'report'")
+    assert (repository / "mlartifacts" / run.info.run_id / "artifacts/report.html").read_text() == "second"
+
+
+@pytest.mark.parametrize("name", ["curves.jsonl", "model/config.json", "timings/train.json"])
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_a_damaged_run_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    """Before anything is sent: the store here does not exist."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    directory = write_run(tmp_path / "runs")
+    (directory / name).write_text(content)
+    with pytest.raises(DataError, match="vae_mine"):
+        run_publish(tmp_path)
+
+
+def test_two_directories_of_one_run_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs")
+    write_run(tmp_path / "runs" / "copy")
+    with pytest.raises(DataError, match="both sotu-vae_mine-0"):
+        run_publish(tmp_path)
+
+
+def command() -> list[str]:
+    """The command line of the step on everything in the current folder."""
+    options = ["--runs", "runs", "--reports", "reports", "--settings", json.dumps(GRID)]
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{LAUNCH}", *options]
+
+
+LAUNCH = "from components.publish import publish; publish.main()"
+
+
+def test_four_at_once_on_a_fresh_database_make_each_row_once(repository: Path) -> None:
+    """Without the lock MLflow makes the experiment several times, or files runs under another."""
+    (repository / "mlflow.db").unlink()
+    for system in ("vae_mine", "lstm_lm"):
+        for seed in (0, 1):
+            write_run(repository / "runs", system, seed)
+    write_reports(repository / "reports")
+    started = [
+        subprocess.Popen(command(), cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    printed = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * 4, printed
+    assert "".join(out for out, _ in printed).count("created") == 5
+    store = connect()
+    assert sorted(e.name for e in store.client.search_experiments()) == ["Default", "textvae"]
+    assert sorted(run.info.run_name for run in rows(store)) == [
+        *("sotu-lstm_lm-0", "sotu-lstm_lm-1", "sotu-vae_mine-0", "sotu-vae_mine-1")
+    ]
+    for run in rows(store):
+        seed, system = int(run.data.tags["seed"]), run.data.tags["system"]
+        wanted = [(row["epoch"], row["valid_nll"]) for row in curve(3, system, seed)]
+        assert points(store, run, "valid_nll") == wanted
+        assert len(points(store, run, "nll")) == 1
+
+
+def test_dvcs_temporary_workspace_publishes_to_the_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = repository / ".dvc/tmp/exps/standalone/tmpabc123"
+    (workspace / ".git").mkdir(parents=True)
+    (workspace / "params.yaml").write_text("grid: {}\n")
+    write_run(workspace / "runs")
+    monkeypatch.chdir(workspace)
+    run_publish(workspace)
+    assert not list(workspace.glob("ml*"))
+    monkeypatch.chdir(repository)
+    assert [run.info.run_name for run in rows(connect())] == ["sotu-vae_mine-0"]
+
+
+def test_a_server_gets_the_same_rows(
+    repository: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of a team")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    directory = write_run(repository / "runs", epochs=400)
+    run_publish(repository)
+    store = connect()
+    assert f"MLflow: {mlflow_server}/#/experiments/{store.experiment_id}" in capsys.readouterr().out
+    [run] = rows(store)
+    assert points(store, run, "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(400)]
+    copy = Path(store.client.download_artifacts(run.info.run_id, "evaluation/metrics.json", str(repository)))
+    assert copy.read_bytes() == (directory / "evaluation/metrics.json").read_bytes()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
+
+
+def test_a_server_that_is_down_is_one_line_and_exit_69(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")  # the discard port: nobody answers
+    write_run(repository / "runs")
+    write_reports(repository / "reports")
+    done = subprocess.run(command(), cwd=repository, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 69
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: MLflow at http://127.0.0.1:9 failed: ")
+    assert "make publish" in line
+    assert "secret" not in line
+
+
+def test_a_broken_settings_file_is_refused_before_mlflow(repository: Path) -> None:
+    write_run(repository / "runs")
+    write_json(repository / "report.json", GRID | {"dataset": "sotu"})
+    options = ["--runs", "runs", "--reports", ".", "--settings", "report.json"]
+    done = subprocess.run([*command()[:3], *options], cwd=repository, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "dataset: no such key" in done.stderr
