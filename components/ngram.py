@@ -91,9 +91,10 @@ def ngram(
     real text, too. rppl_pad spreads that model's leftover probability over the corpus's vocabulary, so that generating
     few words does not make the others cheap. Perplexities include unknown words and one end for every sentence.
 
+    \b
     Examples:
-        python -m components.ngram --samples runs/sotu/vae_mine/0/samples.parquet --corpus corpora/sotu/corpus
-            --settings '{"order": 5}' --ngram runs/sotu/vae_mine/0/ngram.json
+      python -m components.ngram --samples runs/sotu/vae_mine/1/samples.parquet --corpus corpora/sotu/corpus \\
+          --settings '{"order": 5}' --ngram /tmp/ngram.json
     """
     vocabulary = Vocabulary.load(corpus / "vocabulary.json")
     words = words_by_id(vocabulary)
