@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from textvae.errors import SettingsError
 
-Name = str
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$")]
+"""Of a data set, a system, a seed: part of paths and of stage names, where "-" separates them."""
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
 
@@ -151,12 +152,34 @@ class TrainSettings(Frozen):
     """Of that file, so that a pipeline sees when a system's code changed."""
 
 
+class GridPoint(NamedTuple):
+    """One run."""
+
+    dataset: str
+    system: str
+    seed: str
+
+    @property
+    def name(self) -> str:
+        """As dvc names the item of a matrix: `sotu-vae_mine-1`."""
+        return "-".join(self)
+
+    @property
+    def folder(self) -> Path:
+        """Where its artifacts are."""
+        return Path("runs", *self)
+
+
 class Grid(Frozen):
     """The runs: every combination of these."""
 
     datasets: list[Name] = Field(min_length=1)
     systems: list[Name] = Field(min_length=1)
-    seeds: list[str] = Field(min_length=1)
+    seeds: list[Annotated[str, StringConstraints(pattern=r"^\d+$")]] = Field(min_length=1)
+
+    def points(self) -> list[GridPoint]:
+        """Every combination, seeds outermost: a first seed's comparison is complete before the second begins."""
+        return [GridPoint(d, s, seed) for seed in self.seeds for d in self.datasets for s in self.systems]
 
 
 class ReportSettings(Grid):

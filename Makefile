@@ -1,0 +1,49 @@
+# One-word commands. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+JOBS ?= 2
+VENV := .venv
+# dvc runs `python`: it must be the venv's.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+READY := $(VENV)/.ready
+
+.PHONY: help setup repro test check status publish ui clean-state
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY)  ## .venv with the pinned packages, and lmplz
+$(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	tools/build_lmplz.sh $(VENV)/bin/python $(VENV)/bin
+	touch $@
+
+repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side), then show the results
+	@python -m pipelines.repro --jobs $(JOBS); code=$$?; \
+	if [ -f reports/results.csv ]; then \
+	  python -m components.publish --runs runs --reports reports --settings settings/report.json || code=$$?; \
+	  python -m components.reporting.terminal reports/results.csv; \
+	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \
+	fi; exit $$code
+
+status: $(READY) ## where every run of the grid stands
+	@python -m pipelines.status
+
+publish: $(READY) ## make MLflow show what the run directories say (make repro does it)
+	python -m components.publish --runs runs --reports reports --settings settings/report.json
+
+ui: $(READY)     ## browse the runs in MLflow, on this machine only
+	python -m components.tracking.ui
+
+check: $(READY)  ## lint, types, import contract
+	ruff check .
+	mypy
+	lint-imports
+
+test: check      ## check, then the tests
+	OMP_NUM_THREADS=1 python -m pytest
+
+clean-state: $(READY) ## forget unfinished trainings
+	rm -rf $${TEXTVAE_STATE:-.state}

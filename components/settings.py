@@ -1,0 +1,82 @@
+"""Resolve params.yaml into one small JSON file per step, holding exactly what that step reads.
+
+A stage of dvc.yaml depends on its file, so it reruns when, and only when, something that it reads has changed: editing how
+samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from components.step import Input, Output, step
+from textvae.config import Params, ReportSettings, TrainSettings, validated
+from textvae.errors import DataError
+from textvae.files import sha256_of_file, write_json
+from textvae.objectives import objective_class, objective_sha256
+
+
+@step
+def settings(
+    params: Annotated[Path, Input("Artifact", "params.yaml.")],
+    out: Annotated[Path, Output("Artifact", "The folder to write.")],
+) -> None:
+    """Check params.yaml and write each step's settings below a folder.
+
+    \b
+    Examples:
+      python -m components.settings --params params.yaml --out settings
+    """
+    resolved = resolve(Params.load(params))
+    for name, content in resolved.items():
+        write_json(out / f"{name}.json", content)
+
+
+def resolve(params: Params) -> dict[str, dict[str, Any]]:
+    """Every step's settings, by the name of their file: `sotu/fetch`, `sotu/vae_mine/train`, ..., `report`.
+
+    All entries of params.yaml are checked, also those outside the grid. Raises SettingsError naming what is wrong.
+    """
+    files: dict[str, dict[str, Any]] = {}
+    for dataset in params.datasets:
+        fetch = params.fetch(dataset)
+        of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
+        for system in params.systems:
+            merged = params.settings(dataset, system)
+            name = merged.objective.get("name")
+            objective = validated(objective_class(name).Config, merged.objective, f"{dataset}, {system}: objective")
+            train = TrainSettings(
+                dataset=dataset,
+                system=system,
+                model=merged.model,
+                training=merged.training,
+                objective=objective.model_dump(),
+                objective_sha256=objective_sha256(str(name)),
+            )
+            if dataset in params.grid.datasets and system in params.grid.systems:
+                files[f"{dataset}/{system}/train"] = train.model_dump()
+                files[f"{dataset}/{system}/evaluate"] = merged.evaluation.model_dump()
+                files[f"{dataset}/{system}/sample"] = merged.sampling.model_dump()
+                files[f"{dataset}/{system}/ngram"] = merged.ngram.model_dump()
+        if dataset in params.grid.datasets:
+            if fetch.path is not None:
+                of_dataset["fetch"]["sha256"] = content_sha256(Path(fetch.path))
+            files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
+    reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
+    files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
+    return files
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of a file, or of a folder's files and their names. Raises DataError where there is nothing."""
+    if path.is_file():
+        return sha256_of_file(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder (a `path:` of params.yaml, relative to the project's root)")
+    digest = hashlib.sha256()
+    for file in sorted(f for f in path.rglob("*") if f.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{sha256_of_file(file)}\0".encode())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    settings.main()

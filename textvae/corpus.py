@@ -1,0 +1,172 @@
+"""Encoded sentences, and how they become batches.
+
+Shapes: B sentences in a batch, T positions, N sentences in a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from textvae.errors import DataError
+from textvae.vocabulary import BOS, EOS, PAD
+
+IntArray = npt.NDArray[np.int64]
+
+POOL_BATCHES = 100
+"""Batches are cut from length-sorted pools of this many: little padding, and the mix still changes every epoch."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A split as one flat array: sentence n is `tokens[offsets[n]:offsets[n + 1]]`, without BOS and EOS."""
+
+    tokens: npt.NDArray[np.int32]
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.int32]:
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens per sentence (N), EOS not counted."""
+        return np.diff(self.offsets)
+
+    def subset(self, indices: IntArray) -> Sentences:
+        """The sentences at `indices`, in that order."""
+        parts = [self[i] for i in indices]
+        return Sentences.of(parts)
+
+    @classmethod
+    def of(cls, sentences: list[npt.NDArray[np.int32]] | list[list[int]]) -> Sentences:
+        """Sentences given one by one."""
+        arrays = [np.asarray(sentence, dtype=np.int32) for sentence in sentences]
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
+        return cls(np.concatenate(arrays) if arrays else np.zeros(0, np.int32), offsets)
+
+    @classmethod
+    def load(cls, path: Path, vocabulary_size: int) -> Sentences:
+        """Read a split's Parquet file. Raises DataError where it is damaged, empty or of another vocabulary."""
+        try:
+            column = pq.read_table(path, columns=["tokens"])["tokens"].combine_chunks()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); run preprocess again") from None
+        flat = column.flatten().to_numpy().astype(np.int32)
+        lengths = column.value_lengths().to_numpy()
+        if len(lengths) == 0:
+            raise DataError(f"{path} has no sentence; check the corpus and run preprocess again")
+        if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary_size:
+            raise DataError(f"{path} has ids outside the vocabulary of {vocabulary_size}; run preprocess again")
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sentences: BOS w_1 .. w_T EOS PAD ..., all on one device."""
+
+    tokens_BT: Tensor
+    """int64, with BOS in front and EOS behind; T is the longest sentence + 2."""
+    lengths_B: Tensor
+    """int64, tokens per sentence with BOS and EOS."""
+    indices: IntArray
+    """Positions of the sentences in their split."""
+
+    @property
+    def inputs_BT(self) -> Tensor:
+        """What the decoder reads: everything but the last position."""
+        return self.tokens_BT[:, :-1]
+
+    @property
+    def targets_BT(self) -> Tensor:
+        """What the decoder predicts: everything but BOS."""
+        return self.tokens_BT[:, 1:]
+
+    @property
+    def target_mask_BT(self) -> Tensor:
+        """True where a target is a word or EOS, False on padding."""
+        return self.targets_BT != PAD
+
+    @property
+    def target_tokens(self) -> int:
+        """Words and EOS in the batch."""
+        return int(self.lengths_B.sum()) - len(self)
+
+    def __len__(self) -> int:
+        return len(self.tokens_BT)
+
+
+def collate(sentences: Sentences, indices: IntArray, device: torch.device | None = None) -> Batch:
+    """The sentences at `indices` as a padded batch."""
+    rows = [sentences[i] for i in indices]
+    lengths = np.array([len(row) + 2 for row in rows], dtype=np.int64)
+    tokens = np.full((len(rows), int(lengths.max())), PAD, dtype=np.int64)
+    tokens[:, 0] = BOS
+    for number, row in enumerate(rows):
+        tokens[number, 1 : len(row) + 1] = row
+        tokens[number, len(row) + 1] = EOS
+    return Batch(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device), np.asarray(indices))
+
+
+def training_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """The batches of one epoch, as positions: random, but of similar length, so that little is padding.
+
+    A permutation keyed by (seed, epoch) is cut into pools of POOL_BATCHES batches; each pool is sorted by length and cut into
+    batches, and the batches are shuffled. Every sentence occurs exactly once; only the last batch of a pool may be short.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), batch_size * POOL_BATCHES):
+        pool = order[start : start + batch_size * POOL_BATCHES]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def evaluation_batches(
+    sentences: Sentences, max_tokens: int, device: torch.device | None = None
+) -> Iterator[Batch]:
+    """All sentences, sorted by length, in batches of at most `max_tokens` padded positions (at least one sentence)."""
+    order = np.argsort(sentences.lengths, kind="stable")
+    padded = sentences.lengths[order] + 2
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * padded[stop] <= max_tokens:
+            stop += 1
+        yield collate(sentences, order[start:stop], device)
+        start = stop
+
+
+def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "") -> int:
+    """A 128-bit hash of a sentence and a seed: what keys its noise, so that no number depends on batches or order."""
+    digest = hashlib.blake2b(tokens.astype("<i4").tobytes(), digest_size=16, key=f"{seed}:{purpose}".encode())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def hashed_subset(sentences: Sentences, size: int, purpose: str) -> IntArray:
+    """Positions of at most `size` sentences, the ones with the smallest hashes: fixed, whatever their order."""
+    keys = [(sentence_hash(sentences[i], 0, purpose), i) for i in range(len(sentences))]
+    return np.array(sorted(i for _, i in sorted(keys)[:size]), dtype=np.int64)
+
+
+def hashed_normal(tokens: npt.NDArray[np.int32], seed: int, shape: tuple[int, ...], purpose: str) -> Tensor:
+    """Standard normal noise of a shape, float64, keyed by a sentence's hash and the seed."""
+    generator = np.random.Generator(np.random.Philox(key=sentence_hash(tokens, seed, purpose)))
+    return torch.from_numpy(generator.standard_normal(shape))
+
+
+def hashed_normals(sentences: Sentences, seed: int, size: int, purpose: str) -> Tensor:
+    """`hashed_normal` of every sentence: (N, size), float64."""
+    return torch.stack([hashed_normal(sentences[i], seed, (size,), purpose) for i in range(len(sentences))])

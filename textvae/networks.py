@@ -1,0 +1,118 @@
+"""Encoder and decoder (section 5.2 of the paper; what it leaves open follows He et al. 2019).
+
+Shapes, kept in every name: B sentences, T positions, E embedding, H hidden, D latent, V target classes, R rows (positions that
+are not padding).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from textvae.config import ModelSettings
+from textvae.corpus import Batch
+from textvae.softmax import linear_cross_entropy
+from textvae.vocabulary import FIRST_TARGET, PAD
+
+Kind = Literal["lstm_lm", "vae"]
+INITIAL_RANGE, INITIAL_EMBEDDING_RANGE = 0.01, 0.1
+
+
+class Encoder(nn.Module):
+    """q(z|x) = N(mu(x), diag sigma^2(x)): an LSTM over BOS w_1 .. w_T EOS, one linear layer for both heads."""
+
+    def __init__(self, vocabulary_size: int, settings: ModelSettings) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
+        self.heads = nn.Linear(settings.hidden, 2 * settings.latent, bias=False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(mu_BD, log_var_BD, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""
+        states_BTH, _ = self.lstm(self.embedding(batch.tokens_BT))
+        rows_B = torch.arange(len(batch), device=states_BTH.device)
+        hidden_BH = states_BTH[rows_B, batch.lengths_B - 1]
+        mu_BD, log_var_BD = self.heads(hidden_BH).chunk(2, dim=-1)
+        return mu_BD, log_var_BD, hidden_BH
+
+
+class Decoder(nn.Module):
+    """p(x|z): an LSTM that reads z beside each word; c0 = W z, h0 = tanh(c0). Without a latent it is LSTM-LM."""
+
+    def __init__(self, vocabulary_size: int, settings: ModelSettings, latent: int) -> None:
+        super().__init__()
+        self.dropout = settings.dropout
+        self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(settings.embedding + latent, settings.hidden, batch_first=True)
+        self.initial = nn.Linear(latent, settings.hidden, bias=False) if latent else None
+        self.output = nn.Linear(settings.hidden, vocabulary_size - FIRST_TARGET, bias=False)
+
+    def initial_state(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """(h0_BH, c0_BH) from a code."""
+        assert self.initial is not None
+        c0_BH = self.initial(z_BD)
+        return torch.tanh(c0_BH), c0_BH
+
+    def states(self, inputs_BT: Tensor, z_BD: Tensor | None) -> Tensor:
+        """The LSTM's states (B, T, H), one per input; dropout (training only) on the embedding and on the states."""
+        embedded_BTE = F.dropout(self.embedding(inputs_BT), self.dropout, self.training)
+        if z_BD is None:
+            states_BTH, _ = self.lstm(embedded_BTE)
+        else:
+            z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)
+            h0_BH, c0_BH = self.initial_state(z_BD)
+            states_BTH, _ = self.lstm(torch.cat([embedded_BTE, z_BTD], dim=-1), (h0_BH[None], c0_BH[None]))
+        return F.dropout(states_BTH, self.dropout, self.training)
+
+    def forward(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Reconstruction: -log p(x|z) in nats, EOS counted, BOS not.
+
+        Args: z_BD, None for LSTM-LM; inputs_BT in place of the batch's own (word dropout).
+        Returns: its sum over the batch (differentiable) and per sentence (B), detached.
+        """
+        states_BTH = self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD)
+        mask_BT = batch.target_mask_BT
+        targets_R = batch.targets_BT[mask_BT] - FIRST_TARGET
+        total, losses_R = linear_cross_entropy(states_BTH[mask_BT], self.output.weight, targets_R)
+        losses_BT = torch.zeros(mask_BT.shape, dtype=losses_R.dtype, device=losses_R.device)
+        losses_BT[mask_BT] = losses_R
+        return total, losses_BT.sum(dim=1)
+
+
+class Network(nn.Module):
+    """A decoder, and for a VAE an encoder beside it."""
+
+    def __init__(self, kind: Kind, vocabulary_size: int, settings: ModelSettings) -> None:
+        super().__init__()
+        self.kind, self.vocabulary_size, self.settings = kind, vocabulary_size, settings
+        self.encoder = Encoder(vocabulary_size, settings) if kind == "vae" else None
+        self.decoder = Decoder(vocabulary_size, settings, settings.latent if kind == "vae" else 0)
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Uniform(-0.01, 0.01), embeddings uniform(-0.1, 0.1) (He et al. 2019), from torch's global generator."""
+        for module in self.modules():
+            bound = INITIAL_EMBEDDING_RANGE if isinstance(module, nn.Embedding) else INITIAL_RANGE
+            for parameter in module.parameters(recurse=False):
+                parameter.uniform_(-bound, bound)
+            if isinstance(module, nn.Embedding):
+                module.weight[PAD] = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.output.weight.device
+
+    @property
+    def latent(self) -> int:
+        """Dimensions of z, 0 for LSTM-LM."""
+        return self.settings.latent if self.kind == "vae" else 0
+
+
+def reparameterised(mu_BD: Tensor, log_var_BD: Tensor, noise_BD: Tensor) -> Tensor:
+    """z = mu + sigma * noise (Kingma & Welling 2014)."""
+    return mu_BD + torch.exp(0.5 * log_var_BD) * noise_BD

@@ -1,0 +1,58 @@
+"""The output layer and its cross-entropy in one function, in chunks of rows: the full logits never exist.
+
+The softmax is two thirds of a training step and its logits most of the memory. Here the gradient is formed in the forward pass,
+in the buffer that held the chunk's logits. Shapes: R rows (token positions), H hidden, V classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_ROWS = 1024
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """(sum of the rows' losses, losses_R); the second output carries no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_RH: Tensor, weight_VH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
+        losses_R = rows_RH.new_empty(len(rows_RH))
+        needs_rows, needs_weight, _ = ctx.needs_input_grad
+        grad_rows_RH = torch.empty_like(rows_RH) if needs_rows else None
+        grad_weight_VH = torch.zeros_like(weight_VH) if needs_weight else None
+        for start in range(0, len(rows_RH), CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            logits, targets = rows_RH[chunk] @ weight_VH.T, targets_R[chunk, None]
+            log_normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
+            losses_R[chunk] = (log_normaliser - logits.gather(1, targets))[:, 0]
+            if grad_rows_RH is None and grad_weight_VH is None:
+                continue
+            # d loss / d logits = softmax - one-hot, in place
+            residual = logits.sub_(log_normaliser).exp_()
+            residual.scatter_add_(1, targets, torch.full_like(log_normaliser, -1.0))
+            if grad_rows_RH is not None:
+                torch.mm(residual, weight_VH, out=grad_rows_RH[chunk])
+            if grad_weight_VH is not None:
+                grad_weight_VH.addmm_(residual.T, rows_RH[chunk])
+        ctx.save_for_backward(grad_rows_RH, grad_weight_VH)
+        ctx.mark_non_differentiable(losses_R)
+        return losses_R.sum(), losses_R
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weight = ctx.saved_tensors
+        scale = gradients[0]
+        return (None if rows is None else rows * scale), (None if weight is None else weight * scale), None
+
+
+def linear_cross_entropy(rows_RH: Tensor, weight_VH: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of `softmax(rows @ weight.T)` against `targets`, in nats.
+
+    Args: rows_RH, weight_VH float; targets_R int64 in [0, V).
+    Returns: the sum over rows (differentiable in rows and weight) and the losses (R), detached.
+    """
+    total, losses_R = _LinearCrossEntropy.apply(rows_RH, weight_VH, targets_R)
+    return total, losses_R

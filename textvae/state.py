@@ -1,0 +1,128 @@
+"""Where an unfinished training lives, and when it must stop.
+
+`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself) and progress.json
+for whoever looks. It is no output of the pipeline and goes when the model directory is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from textvae.checkpoint import load_state, save_state
+from textvae.errors import DataError, SettingsError, TerminatedError, TimeLimitError
+from textvae.files import write_json
+
+STATES_KEPT = 2
+DEFAULT_CHECKPOINT_MINUTES = 10.0
+log = logging.getLogger(__name__)
+
+
+def state_root() -> Path:
+    """$TEXTVAE_STATE, else `.state` at the project's root."""
+    return Path(os.environ.get("TEXTVAE_STATE") or Path(__file__).resolve().parent.parent / ".state")
+
+
+def minutes_from_environment(name: str, default: float | None) -> float | None:
+    """A positive number of minutes from an environment variable. Raises SettingsError for anything else."""
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 < minutes < float("inf"):
+        raise SettingsError(f"${name} is {text!r}: give a positive number of minutes")
+    return minutes
+
+
+class StateStore:
+    """The states of one training, found by its fingerprint (of settings, data and seed)."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self.folder = state_root() / fingerprint
+        minutes = minutes_from_environment("TEXTVAE_CHECKPOINT_MINUTES", DEFAULT_CHECKPOINT_MINUTES)
+        self._seconds_between = 60 * (minutes or 0)
+        self._last_save = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last state is older than $TEXTVAE_CHECKPOINT_MINUTES."""
+        return time.monotonic() - self._last_save >= self._seconds_between
+
+    def files(self) -> list[Path]:
+        """The states there are, oldest first."""
+        return sorted(self.folder.glob("state-*.safetensors"))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a state, then remove all but the last two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_state(self.folder / f"state-{step:010}.safetensors", {"fingerprint": self.fingerprint, **state})
+        for file in self.files()[:-STATES_KEPT]:
+            file.unlink()
+        self._last_save = time.monotonic()
+
+    def latest(self) -> dict[str, Any] | None:
+        """The newest readable state; None where there is none. Raises DataError for a state of another training."""
+        for file in reversed(self.files()):
+            try:
+                state = load_state(file)
+            except DataError as error:
+                log.warning("%s; going back to the state before it", error)
+                continue
+            if state.pop("fingerprint") != self.fingerprint:
+                raise DataError(f"{file} belongs to another training: remove {self.folder} to start afresh")
+            return state
+        return None
+
+    def report(self, **values: Any) -> None:
+        """Write progress.json, which `make status` reads."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "progress.json", {**values, "pid": os.getpid(), "updated": time.time()})
+
+    def remove(self) -> None:
+        """Forget this training: its model directory is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class StopRequest:
+    """Whether to stop at the next step boundary: SIGTERM has come, or $TEXTVAE_MAX_MINUTES are over."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+        minutes = minutes_from_environment("TEXTVAE_MAX_MINUTES", None)
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def reason(self) -> TerminatedError | TimeLimitError | None:
+        """The error to end with once the state is saved, None to go on."""
+        if self.terminated:
+            return TerminatedError("SIGTERM: the training state is saved; run the same command again to go on")
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return TimeLimitError(
+                "$TEXTVAE_MAX_MINUTES are over: the training state is saved; run the same command again to go on"
+            )
+        return None
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """A StopRequest that SIGTERM sets while the block runs."""
+    request = StopRequest()
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        request.terminated = True
+
+    previous = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,269 @@
+"""The training loop: epochs, validation, model selection, learning-rate decay, and going on where it stopped.
+
+It knows hooks (textvae/objectives/base.py), not systems. All randomness of step s comes from the generator seeded with
+(seed, s), and the order of epoch e from (seed, e): a training that goes on from a state takes the same steps, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from textvae.checkpoint import cloned
+from textvae.config import TrainSettings
+from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
+from textvae.device import resolve_device
+from textvae.evaluation import validation
+from textvae.networks import Network
+from textvae.objectives import objective_class
+from textvae.objectives.base import DivergedError, Losses, Objective
+from textvae.progress import Progress, progress
+from textvae.state import StateStore, StopRequest
+
+Weights = dict[str, torch.Tensor]
+STEPS_BETWEEN_REPORTS = 50
+
+
+@dataclass
+class Position:
+    """Where a training stands: everything but tensors that decides the steps to come."""
+
+    epoch: int = 0
+    position: int = 0
+    """Batches of the epoch that are done."""
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of the epoch's losses over its sentences, and of its gradient norms over its steps."""
+    sentences: int = 0
+    not_improved: int = 0
+    reference: float = math.inf
+    """The validation loss that the next one is compared with."""
+    decays: int = 0
+    best_nll: float = math.inf
+    best_epoch: int = 0
+    best_iw: float = math.inf
+    best_iw_epoch: int = 0
+
+
+@dataclass
+class Outcome:
+    """A finished or diverged training."""
+
+    network: Network
+    weights: Weights
+    weights_iw: Weights
+    curves: list[dict[str, Any]]
+    selected: dict[str, Any]
+    failure: dict[str, Any] | None
+
+
+class Trainer:
+    """Trains one (data set, system, seed).
+
+    Args:
+        settings: model, training and objective.
+        train, valid: encoded splits.
+        vocabulary_size: ids, special ones included.
+        seed: of the initialisation, the data order and all noise.
+        store: where unfinished states live; None keeps none.
+        on_epoch: called with each row of the learning curve.
+        stop: asked before every step whether to stop.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        train: Sentences,
+        valid: Sentences,
+        vocabulary_size: int,
+        seed: int,
+        store: StateStore | None = None,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.settings, self.training, self.seed = settings, settings.training, seed
+        self.train, self.valid = train, valid
+        self.store, self.on_epoch, self.stop = store, on_epoch, stop
+        self.device = resolve_device(self.training.device)
+        self.at = Position()
+        self.curves: list[dict[str, Any]] = []
+        self.batches: list[IntArray] = self.batches_of_epoch(0)
+        objective = objective_class(settings.objective.get("name"))
+        config = objective.Config(**settings.objective)
+        torch.manual_seed(stream(seed, -1))
+        network = Network(objective.kind, vocabulary_size, settings.model)
+        self.objective: Objective = objective(config, network, self.training, len(self.batches), self.draw_batch)
+        network.to(self.device)
+        self.objective.heads.to(self.device)
+        self.network = network
+        self.best, self.best_iw = cloned(network), cloned(network)
+
+    def batches_of_epoch(self, epoch: int) -> list[IntArray]:
+        """The epoch's batches, in order."""
+        return training_batches(self.train.lengths, self.training.batch_size, self.seed, epoch)
+
+    def draw_batch(self) -> Batch:
+        """A random one of the epoch's batches."""
+        index = int(torch.randint(len(self.batches), ()))
+        return collate(self.train, self.batches[index], self.device)
+
+    def run(self) -> Outcome:
+        """Train to the end, or to the first non-finite loss. Raises TimeLimitError, TerminatedError: state saved."""
+        self.resume()
+        epoch_tokens = int(self.train.lengths.sum()) + len(self.train)
+        remaining = (self.training.epochs - self.at.epoch) * epoch_tokens
+        name = f"train {self.settings.dataset} {self.settings.system} seed {self.seed}"
+        failure = None
+        try:
+            with progress(name, remaining, "tokens") as bar:
+                while self.at.epoch < self.training.epochs and self.at.decays < self.training.max_decays:
+                    self.run_epoch(bar)
+                    self.end_epoch()
+        except DivergedError as error:
+            failure = {
+                "message": f"diverged in epoch {self.at.epoch + 1}, step {self.at.step + 1}: {error}",
+                "epoch": self.at.epoch + 1,
+                "step": self.at.step + 1,
+                "term": error.term,
+                "largest_energy": error.largest_energy,
+            }
+        selected = {
+            "epoch": self.at.best_epoch,
+            "valid_nll": self.at.best_nll,
+            "iw_epoch": self.at.best_iw_epoch,
+            "valid_nll_iw": self.at.best_iw,
+            "epochs": self.at.epoch,
+        }
+        if failure is not None and not math.isfinite(self.at.best_nll + self.at.best_iw):
+            selected = {}  # diverged before a first validation: nothing was selected
+        return Outcome(self.network, self.best, self.best_iw, self.curves, selected, failure)
+
+    def run_epoch(self, bar: Progress) -> None:
+        """The rest of an epoch's steps."""
+        self.batches = self.batches_of_epoch(self.at.epoch)
+        while self.at.position < len(self.batches):
+            self.stop_or_save()
+            batch = collate(self.train, self.batches[self.at.position], self.device)
+            self.network.train()
+            torch.manual_seed(stream(self.seed, self.at.step))
+            losses = self.objective.update(batch, self.at.step)
+            self.accumulate(losses, len(batch))
+            self.at.step += 1
+            self.at.position += 1
+            note = f"epoch {self.at.epoch + 1}/{self.training.epochs}, loss {float(losses.total.detach()):.2f}"
+            bar.advance(batch.target_tokens, note)
+            if self.store is not None and self.at.step % STEPS_BETWEEN_REPORTS == 0:
+                self.report(bar)
+
+    def accumulate(self, losses: Losses, sentences: int) -> None:
+        """Add a step to the epoch's sums."""
+        values = {name: float(value.detach()) * sentences for name, value in losses.terms().items()}
+        norms = {f"grad_norm_{name}": norm * sentences for name, norm in self.objective.gradient_norms.items()}
+        for name, value in {**values, **norms}.items():
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + value
+        self.at.sentences += sentences
+
+    def end_epoch(self) -> None:
+        """Validate, write the epoch's row, select weights, decay the learning rate."""
+        step, objective = self.at.step, self.objective
+        row: dict[str, Any] = {"epoch": self.at.epoch + 1, "step": step, "lr": objective.learning_rate}
+        if self.network.kind == "vae":
+            row |= {"beta": objective.kl_weight(step - 1), "log_batch_size": math.log(self.training.batch_size)}
+        own = {"loss": "train_loss", "reconstruction": "train_reconstruction", "kl": "train_kl"}
+        row |= {own.get(name, name): value / self.at.sentences for name, value in self.at.sums.items()}
+        row |= validation(
+            self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples
+        )
+        self.select(row)
+        self.objective.after_epoch(row)
+        self.curves.append(row)
+        self.on_epoch(row)
+        self.at.epoch += 1
+        self.at.position, self.at.sums, self.at.sentences = 0, {}, 0
+
+    def select(self, row: dict[str, Any]) -> None:
+        """Keep the best weights; He et al.'s schedule: after `decay_patience` epochs in a row without improvement, reload the
+        best weights, lower the learning rate, and compare from then on with the current loss."""
+        epoch, nll = row["epoch"], row["valid_nll"]
+        if self.objective.selectable(self.at.step):
+            if nll < self.at.best_nll:
+                self.at.best_nll, self.at.best_epoch, self.best = nll, epoch, cloned(self.network)
+            if row["valid_nll_iw"] < self.at.best_iw:
+                self.at.best_iw, self.at.best_iw_epoch = row["valid_nll_iw"], epoch
+                self.best_iw = cloned(self.network)
+        if not self.objective.settled(self.at.step):
+            return
+        if nll <= self.at.reference:
+            self.at.reference, self.at.not_improved = nll, 0
+            return
+        self.at.not_improved += 1
+        if self.at.not_improved >= self.training.decay_patience and epoch >= self.training.decay_from_epoch:
+            self.at.reference, self.at.not_improved = nll, 0
+            self.at.decays += 1
+            self.network.load_state_dict(self.best)
+            self.objective.decay_learning_rate()
+
+    # -- stopping and going on -----------------------------------------------------------------------------------------
+
+    def stop_or_save(self) -> None:
+        """At a step boundary: save the state where it is due, and raise where the run must stop."""
+        reason = None if self.stop is None else self.stop.reason()
+        if self.store is not None and (reason is not None or self.store.due()):
+            self.store.save(self.at.step, self.state())
+        if reason is not None:
+            raise reason
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next."""
+        return {
+            "at": {**vars(self.at), "sums": dict(self.at.sums)},
+            "curves": self.curves,
+            "network": cloned(self.network),
+            "heads": cloned(self.objective.heads),
+            "best": self.best,
+            "best_iw": self.best_iw,
+            "learning_rate": self.objective.learning_rate,
+            "optimizers": {name: o.state_dict() for name, o in self.objective.optimizers.items()},
+            "objective": self.objective.state(),
+        }
+
+    def resume(self) -> None:
+        """Go on from the last state, if there is one."""
+        state = None if self.store is None else self.store.latest()
+        if state is None:
+            return
+        self.at = Position(**state["at"])
+        self.curves = state["curves"]
+        self.network.load_state_dict(state["network"])
+        self.objective.heads.load_state_dict(state["heads"])
+        self.best, self.best_iw = state["best"], state["best_iw"]
+        self.objective.learning_rate = state["learning_rate"]
+        self.objective.optimizers = self.objective.make_optimizers()
+        for name, optimizer in self.objective.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.objective.load_state(state["objective"])
+
+    def report(self, bar: Progress) -> None:
+        """Tell `make status` where this run stands."""
+        assert self.store is not None
+        left = (bar.total - bar.done) / bar.rate if bar.total else None
+        self.store.report(
+            dataset=self.settings.dataset,
+            system=self.settings.system,
+            seed=self.seed,
+            epoch=self.at.epoch + 1,
+            epochs=self.training.epochs,
+            position=self.at.position / len(self.batches),
+            tokens_per_second=bar.rate,
+            seconds_left=left,
+        )
+
+
+def stream(seed: int, step: int) -> int:
+    """The seed of a step's generator; step -1 is the initialisation."""
+    return int(np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint64)[0] >> 1)
