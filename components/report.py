@@ -1,0 +1,40 @@
+"""Everything measured, as tables and figures: results.csv, curves.csv, report.md, report.html."""
+
+from pathlib import Path
+from typing import Annotated
+
+from components.reporting import html, markdown
+from components.reporting.artifacts import collect
+from components.reporting.results import COLUMNS, curve_rows, result_rows, write_csv
+from components.step import Input, Output, step
+from textvae.config import ReportSettings
+
+
+@step
+def report(
+    runs: Annotated[list[Path], Input("Artifact", "A folder of runs, a run's folder, or single results; repeat it.")],
+    corpora: Annotated[list[Path], Input("Dataset", "A folder of corpora, or single ones; repeat it.")],
+    settings: ReportSettings,
+    reports: Annotated[Path, Output("Artifact", "The folder of the reports.")],
+) -> dict[str, object]:
+    """Gather what all runs measured into results.csv, curves.csv, report.md and report.html.
+
+    Results are found by their file names below the folders given, and told apart by the data set, system and seed
+    written inside. The settings name the grid: a run of it that diverged is shown as failed, one without results as
+    pending, and nothing outside it is shown.
+
+    Examples:
+        python -m components.report --runs runs --corpora corpora --settings settings/report.json --reports reports
+    """
+    experiment = collect(runs, corpora, settings)
+    rows = result_rows(experiment)
+    reports.mkdir()
+    write_csv(reports / "results.csv", COLUMNS, rows)
+    write_csv(reports / "curves.csv", *curve_rows(experiment))
+    (reports / "report.md").write_text(markdown.report(experiment, rows), encoding="utf-8")
+    (reports / "report.html").write_text(html.report(experiment, rows), encoding="utf-8")
+    return {status: sum(row["status"] == status for row in rows) for status in ("finished", "failed", "pending")}
+
+
+if __name__ == "__main__":
+    report.main()

@@ -1,0 +1,213 @@
+"""Find what the runs left, by file name, and sort it by the identity inside each file, never by its path."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textvae.config import ReportSettings
+from textvae.errors import DataError
+from textvae.files import read_json
+
+Record = dict[str, Any]
+Found = dict[tuple[str, ...], tuple[Path, Any]]
+"""(kind, data set, system, seed[, step]) to the file and its content."""
+KIND_OF_FILE = {"config.json": "config", "metrics.json": "metrics", "ngram.json": "ngram", "curves.jsonl": "curves"}
+TELLING_KEYS = {"real_text": "ngram", "nll_iw": "metrics", "settings": "config"}
+"""The key by which a file named directly (an artifact of Kubeflow has no extension) shows what it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One grid point: what was found of it. A part that is missing is None or empty."""
+
+    dataset: str
+    system: str
+    seed: str
+    config: Record | None = None
+    metrics: Record | None = None
+    ngram: Record | None = None
+    curves: tuple[Record, ...] = ()
+    timings: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As an error message names it."""
+        return f"{self.dataset}, {self.system}, seed {self.seed}"
+
+    @property
+    def missing(self) -> list[str]:
+        """The steps whose results are not there yet."""
+        parts = {"train": self.config, "evaluate": self.metrics, "ngram": self.ngram}
+        if self.metrics is not None and self.ngram is not None:
+            return []
+        return [step for step, part in parts.items() if part is None]
+
+    @property
+    def status(self) -> str:
+        """`failed` (it diverged), `pending` (a step's results are missing) or `finished`.
+
+        Raises DataError where the run's own files contradict each other.
+        """
+        said = {part["status"] for part in (self.config, self.metrics, self.ngram) if part is not None}
+        if len(said) > 1:
+            raise DataError(
+                f"{self.name}: its files say {' and '.join(sorted(said))}: they are of different trainings; run the "
+                "steps after train again"
+            )
+        if said == {"diverged"}:
+            return "failed"
+        return "pending" if self.missing else "finished"
+
+    @property
+    def failure(self) -> str:
+        """Why a failed run failed; empty for the others."""
+        if self.status != "failed":
+            return ""
+        failures = [part.get("failure") or {} for part in (self.config, self.metrics, self.ngram) if part is not None]
+        return next((str(failure["message"]) for failure in failures if failure.get("message")), "diverged")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every run of the grid, in its order, and what is known of the corpora."""
+
+    settings: ReportSettings
+    runs: list[Run]
+    corpora: dict[str, Record]
+
+    def runs_of(self, dataset: str, system: str | None = None) -> list[Run]:
+        """The runs on a data set, of one system or of all."""
+        return [run for run in self.runs if run.dataset == dataset and system in (None, run.system)]
+
+    def is_reduced(self, dataset: str) -> bool:
+        """Whether the data set's own settings shrink the paper's."""
+        return self.settings.reduced.get(dataset, False)
+
+
+def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSettings) -> Experiment:
+    """Everything that the grid of `settings` asks for and that lies in or below the paths given.
+
+    Raises DataError for a damaged file, and for two files of the same kind and run with different content.
+    """
+    found: Found = {}
+    timings: list[Path] = []
+    identities_below: dict[Path, set[tuple[str, ...]]] = defaultdict(set)
+    for kind, path in candidates(runs):
+        if kind == "timings":
+            timings.append(path)
+            continue
+        content = read_lines(path) if kind == "curves" else read_json(path)
+        if not content:
+            continue  # the curves of a run that failed in its first epoch
+        run = identity(path, content)
+        add(found, (kind, *run), path, content)
+        for folder in path.parents:
+            identities_below[folder].add(run)
+    for path in timings:
+        # A step's times are written outside the step and carry no identity: they are of the run they lie beside.
+        owners = identities_below[path.parent.parent]
+        if len(owners) == 1:
+            content = read_json(path)
+            add(found, ("timings", *next(iter(owners)), require(path, content, "step")), path, content)
+    statistics: Found = {}
+    for path in files(corpora):
+        if path.name != "corpus.json" and path not in corpora:
+            continue
+        content = read_json(path)
+        add(statistics, ("corpus", require(path, content, "dataset")), path, content)
+    grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
+    return Experiment(
+        settings,
+        [run_of(point, found) for point in grid],
+        {dataset: content for (_, dataset), (_, content) in statistics.items() if dataset in settings.datasets},
+    )
+
+
+def run_of(point: tuple[str, str, str], found: Found) -> Run:
+    """The run of one grid point out of all that was found."""
+    parts = {kind: found[kind, *point][1] for kind in ("config", "metrics", "ngram") if (kind, *point) in found}
+    curves = tuple(found["curves", *point][1]) if ("curves", *point) in found else ()
+    timings = {key[-1]: content for key, (_, content) in found.items() if key[:-1] == ("timings", *point)}
+    return Run(*point, curves=curves, timings=timings, **parts)
+
+
+def candidates(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """(kind, path) of each file of a run: below a folder by its name, named directly by what is in it."""
+    for path in files(paths):
+        if path in paths:
+            yield kind_of_content(path), path
+        elif path.parent.name == "timings":
+            yield "timings", path
+        elif path.name in KIND_OF_FILE:
+            yield KIND_OF_FILE[path.name], path
+
+
+def kind_of_content(path: Path) -> str:
+    """The kind of a file without a telling name. Raises DataError where it is none of a run's files."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return "curves"
+    if isinstance(content, dict):
+        for key, kind in TELLING_KEYS.items():
+            if key in content:
+                return kind
+        if "epoch" in content:
+            return "curves"
+    raise DataError(f"{path} is none of a run's results; give a run's folder, or files that the steps wrote")
+
+
+def files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Every file at or below `paths`, sorted within its folder; hidden ones (unfinished outputs) are passed over."""
+    for path in paths:
+        if path.is_file():
+            yield path
+        for folder, folders, names in os.walk(path, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def read_lines(path: Path) -> list[Record]:
+    """The objects of a JSON-lines file. Raises DataError naming the line that is none."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error}); run train again") from None
+        records.append(record)
+    return records
+
+
+def identity(path: Path, content: Any) -> tuple[str, str, str]:
+    """(data set, system, seed) as written inside. Raises DataError where it is missing or, in curves, not one."""
+    records = content if isinstance(content, list) else [content]
+    found = {
+        (require(path, record, "dataset"), require(path, record, "system"), require(path, record, "seed"))
+        for record in records
+    }
+    if len(found) > 1:
+        raise DataError(f"{path} mixes the curves of {len(found)} runs; run train again")
+    return found.pop()
+
+
+def require(path: Path, record: Any, key: str) -> str:
+    """`record[key]` as text. Raises DataError where there is none."""
+    if not isinstance(record, dict) or record.get(key) is None:
+        raise DataError(f"{path} does not say its {key}; run the step that writes it again")
+    return str(record[key])
+
+
+def add(found: Found, key: tuple[str, ...], path: Path, content: Any) -> None:
+    """Note a file. Raises DataError where another one claims to be the same and differs."""
+    if key in found and json.dumps(found[key][1], sort_keys=True) != json.dumps(content, sort_keys=True):
+        raise DataError(
+            f"{found[key][0]} and {path} both are '{key[0]}' of {', '.join(key[1:])} and differ; remove the stale one"
+        )
+    found.setdefault(key, (path, content))
