@@ -13,10 +13,11 @@ from torch import Tensor
 from components.step import Input, Output, step
 from textvae import checkpoint, estimators
 from textvae.config import EvaluationSettings
-from textvae.corpus import IntArray, Sentences, hashed_normals, hashed_subset, sentence_hash
+from textvae.corpus import Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
 from textvae.errors import BrokenResultError
 from textvae.evaluation import (
     importance_weighted_nll,
+    mutual_information_in_batches,
     posteriors,
     reconstruction,
     reconstruction_of_codes,
@@ -25,8 +26,6 @@ from textvae.files import write_json
 from textvae.networks import Network, reparameterised
 from textvae.progress import progress
 
-HE_BATCH = 32
-"""Sentences a batch in `mi_batch`, He et al.'s."""
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
@@ -43,8 +42,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on the test set: NLL, NLL-IW, KL, PPL, MI, gain, AU, with standard errors.
 
-    Also writes every test sentence's posterior (posterior.parquet). Ends with exit code 70 when a number contradicts mathematics
-    (MI above log N, say); the numbers are printed, nothing is written.
+    Also writes every test sentence's posterior (posterior.parquet). Ends with exit code 70 when a number
+    contradicts mathematics (MI above log N, say); the numbers are printed, nothing is written.
 
     \b
     Examples:
@@ -94,21 +93,20 @@ def measure(
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
     information = estimators.mutual_information(mu_ND, log_var_ND, z_ND)
-    order = canonical_order(sentences)
-    batch_of_N = torch.empty(len(order), dtype=torch.long)
-    batch_of_N[torch.from_numpy(order)] = torch.arange(len(order)) // HE_BATCH
-
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
-    gain_N = decoder_gain(network, sentences, z_ND, settings, seed, order)
+    gain_N = decoder_gain(network, sentences, z_ND, settings, seed)
     gain, gain_se = estimators.mean_and_se(gain_N)
     metrics = {
         **nll_columns(nll_N, nll_N[torch.from_numpy(subset)], iw_N),
         **size_columns(sentences, nll_N),
-        **{"iw_sentences": len(subset), "iw_samples": settings.iw_samples},
-        **{"gain": gain, "gain_se": gain_se, "gain_sentences": len(gain_N)},
-        "mi_batch": estimators.mutual_information_in_batches(mu_ND, log_var_ND, z_ND, batch_of_N),
+        "iw_sentences": len(subset),
+        "iw_samples": settings.iw_samples,
+        "gain": gain,
+        "gain_se": gain_se,
+        "gain_sentences": len(gain_N),
+        "mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
         "au": estimators.active_units(mu_ND),
         **{name: getattr(information, name) for name in ("kl", "mi", "mi_upper", "kl_agg")},
         **{f"{name}_se": getattr(information, f"{name}_se") for name in ("kl", "mi", "mi_upper", "kl_agg")},
@@ -134,22 +132,16 @@ def size_columns(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
     return {"sentences": len(sentences), "tokens": tokens, "ppl": estimators.perplexity(float(nll_N.sum()), tokens)}
 
 
-def canonical_order(sentences: Sentences) -> IntArray:
-    """The sentences' positions in the order of their hashes: a fixed shuffle, whatever the file's order."""
-    keys = [sentence_hash(sentences[i], 0, "order") for i in range(len(sentences))]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-
-
 def decoder_gain(
     network: Network,
     sentences: Sentences,
     z_ND: Tensor,
     settings: EvaluationSettings,
     seed: int,
-    order: IntArray,
 ) -> Tensor:
     """`estimators.decoder_gain` of a subset: each sentence's own code against those of others, chosen by its hash."""
     codes = min(settings.gain_codes, len(sentences))
+    order = hashed_order(sentences, "gain codes")
     subset = hashed_subset(sentences, settings.gain_sentences, "gain")
     log_p_NK = torch.empty(len(subset), codes, dtype=torch.float64)
     with progress("evaluate: gain", len(subset), "sentences") as bar:

@@ -64,7 +64,9 @@ def commit() -> str:
 def project_modules() -> list[Path]:
     """The project's own source files that this process has imported, relative to its root."""
     folders = (ROOT / "textvae", ROOT / "components", ROOT / "pipelines")
-    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    files = {
+        Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))
+    }
     return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(folder) for folder in folders))
 
 

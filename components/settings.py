@@ -1,7 +1,7 @@
 """Resolve params.yaml into one small JSON file per step, holding exactly what that step reads.
 
-A stage of dvc.yaml depends on its file, so it reruns when, and only when, something that it reads has changed: editing how
-samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
+A stage of dvc.yaml depends on its file, so it reruns when, and only when, something that it reads has changed:
+editing how samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
 """
 
 import hashlib

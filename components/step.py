@@ -1,8 +1,9 @@
 """The step contract: one typed function -> a command line, a Kubeflow container component, a plain call.
 
-A step's parameters are paths marked `Input` or `Output`, one frozen pydantic model of settings, and plain values. From the
-signature come `python -m components.NAME --in PATH --settings FILE|JSON --out PATH`, and the same command in a container.
-Outputs are written under temporary names and renamed when the function has returned: a step that fails leaves nothing.
+A step's parameters are paths marked `Input` or `Output`, one frozen pydantic model of settings, and plain values.
+From the signature come `python -m components.NAME --in PATH --settings FILE|JSON --out PATH`, and the same command
+in a container. Outputs are written under temporary names and renamed when the function has returned: a step that
+fails leaves nothing.
 """
 
 import errno
@@ -117,11 +118,12 @@ class Step:
             for default in [... if p.default is inspect.Parameter.empty else p.default]
         ]
         extra: dict[str, Any] = {
-            "timings": (Path | None, typer.Option(help="Write wall time, host, commit and versions to this file.")),
-            "executor_input": (str | None, typer.Option(hidden=True)),
+            "timings": Annotated[
+                Path | None, typer.Option(help="Write wall time, host, commit, versions to this file.")
+            ],
+            "executor_input": Annotated[str | None, typer.Option(hidden=True)],
         }
-        for name, (kind, option) in extra.items():
-            annotation = Annotated[kind, option]
+        for name, annotation in extra.items():
             signature.append(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
             )
@@ -180,8 +182,8 @@ def step(function: Callable[..., Mapping[str, Any] | None]) -> Step:
 def cli_annotation(parameter: Parameter) -> Any:
     """The type and option by which typer reads `parameter`."""
     option = typer.Option(parameter.option, help=parameter.help, show_default=parameter.kind == "value")
-    kinds = {"input": Path, "inputs": list[str], "output": Path, "settings": str, "value": parameter.type}
-    return Annotated[kinds[parameter.kind], option]
+    kinds: dict[str, Any] = {"input": Path, "inputs": list[str], "output": Path, "settings": str}
+    return Annotated[kinds.get(parameter.kind, parameter.type), option]
 
 
 def parsed(parameter: Parameter, value: Any) -> Any:

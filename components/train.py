@@ -28,9 +28,9 @@ def train(
 ) -> dict[str, Any]:
     """Train one system on a corpus and write its model directory and learning curves.
 
-    An interrupted training goes on where it stopped: its state is kept in $TEXTVAE_STATE (default .state). $TEXTVAE_MAX_MINUTES
-    ends it early with exit code 75, SIGTERM with 143. A run whose loss becomes NaN is a result, not a failure: the model
-    directory says `diverged` and why.
+    An interrupted training goes on where it stopped: its state is kept in $TEXTVAE_STATE (default .state).
+    $TEXTVAE_MAX_MINUTES ends it early with exit code 75, SIGTERM with 143. A run whose loss becomes NaN is a
+    result, not a failure: the model directory says `diverged` and why.
 
     \b
     Examples:
@@ -54,9 +54,7 @@ def train(
 
     with stop_request() as stop:
         trainer = Trainer(settings, splits["train"], splits["valid"], len(vocabulary), seed, store, on_epoch, stop)
-        run = RunIdentity(
-            **identity, settings=shown_settings, corpus_sha256=corpus_sha256, code_sha256=code_sha256()
-        )
+        run = RunIdentity(settings.dataset, settings.system, seed, shown_settings, corpus_sha256, code_sha256())
         with LiveRun(run) as live:
             outcome = trainer.run()
     config = {

@@ -1,6 +1,7 @@
 """Run the experiment of dvc.yaml on this machine, independent runs side by side; called by `make repro`.
 
-`dvc repro` alone gives the same results, one stage after the other. A run that fails stops neither the others nor the report.
+`dvc repro` alone gives the same results, one stage after the other. A run that fails stops neither the others nor
+the report.
 """
 
 import os
@@ -27,13 +28,15 @@ FAILED, NOTHING_FINISHED = 1, 2
 
 
 def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
-    """Run dvc, its output shown line by line behind `prefix` and kept in `log`; waits where another dvc holds the lock."""
+    """Run dvc, its output shown line by line behind `prefix` and kept in `log`; waits where another dvc holds the
+    lock.
+    """
     for attempt in range(LOCK_RETRIES):
         command = [sys.executable, "-m", "dvc", *arguments]
         recent: list[str] = []
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
         assert process.stdout is not None
-        with open(log or os.devnull, "a", encoding="utf-8") as kept:
+        with (log or Path(os.devnull)).open("a", encoding="utf-8") as kept:
             for line in process.stdout:
                 recent = [*recent, line][-RECENT_LINES:]
                 print(f"{prefix}{line}", end="", flush=True)

@@ -121,8 +121,9 @@ def collate(sentences: Sentences, indices: IntArray, device: torch.device | None
 def training_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
     """The batches of one epoch, as positions: random, but of similar length, so that little is padding.
 
-    A permutation keyed by (seed, epoch) is cut into pools of POOL_BATCHES batches; each pool is sorted by length and cut into
-    batches, and the batches are shuffled. Every sentence occurs exactly once; only the last batch of a pool may be short.
+    A permutation keyed by (seed, epoch) is cut into pools of POOL_BATCHES batches; each pool is sorted by length
+    and cut into batches, and the batches are shuffled. Every sentence occurs exactly once; only the last batch of a
+    pool may be short.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
@@ -134,9 +135,7 @@ def training_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def evaluation_batches(
-    sentences: Sentences, max_tokens: int, device: torch.device | None = None
-) -> Iterator[Batch]:
+def evaluation_batches(sentences: Sentences, max_tokens: int, device: torch.device | None = None) -> Iterator[Batch]:
     """All sentences, sorted by length, in batches of at most `max_tokens` padded positions (at least one sentence)."""
     order = np.argsort(sentences.lengths, kind="stable")
     padded = sentences.lengths[order] + 2
@@ -157,8 +156,21 @@ def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "") -
 
 def hashed_subset(sentences: Sentences, size: int, purpose: str) -> IntArray:
     """Positions of at most `size` sentences, the ones with the smallest hashes: fixed, whatever their order."""
-    keys = [(sentence_hash(sentences[i], 0, purpose), i) for i in range(len(sentences))]
-    return np.array(sorted(i for _, i in sorted(keys)[:size]), dtype=np.int64)
+    return np.sort(hashed_order(sentences, purpose)[:size])
+
+
+def hashed_order(sentences: Sentences, purpose: str) -> IntArray:
+    """All positions in the order of the sentences' hashes: a fixed shuffle, whatever the order of the file."""
+    keys = [sentence_hash(sentences[i], 0, purpose) for i in range(len(sentences))]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def hashed_batches(sentences: Sentences, size: int) -> Tensor:
+    """A batch number (N) for every sentence: random batches of `size`, chosen by the sentences' hashes."""
+    order = torch.from_numpy(hashed_order(sentences, "batches"))
+    batch_of_N = torch.empty(len(sentences), dtype=torch.long)
+    batch_of_N[order] = torch.arange(len(sentences)) // size
+    return batch_of_N
 
 
 def hashed_normal(tokens: npt.NDArray[np.int32], seed: int, shape: tuple[int, ...], purpose: str) -> Tensor:

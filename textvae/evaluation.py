@@ -7,15 +7,26 @@ rounding of the network itself).
 from __future__ import annotations
 
 import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from textvae import estimators
-from textvae.corpus import Batch, Sentences, collate, evaluation_batches, hashed_normal, hashed_normals, hashed_subset
+from textvae.corpus import (
+    Batch,
+    Sentences,
+    collate,
+    evaluation_batches,
+    hashed_batches,
+    hashed_normal,
+    hashed_normals,
+    hashed_subset,
+)
 from textvae.networks import Network, reparameterised
 from textvae.progress import Progress
 
+HE_BATCH = 32
 MAX_TOKENS = 16_384
 """Padded positions in one batch of an evaluation."""
 
@@ -51,7 +62,7 @@ def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, 
     one = collate(sentences, np.array([index]), network.device)
     step = max(1, MAX_TOKENS // one.tokens_BT.shape[1])
     parts = []
-    for z_BD in z_KD.float().to(network.device).split(step):
+    for z_BD in torch.split(z_KD.float().to(network.device), step):
         batch = Batch(one.tokens_BT.expand(len(z_BD), -1), one.lengths_B.expand(len(z_BD)), one.indices)
         parts.append(network.decoder(batch, z_BD)[1].double().cpu())
     return torch.cat(parts)
@@ -74,7 +85,14 @@ def importance_weighted_nll(
     return nll_N
 
 
-def validation(network: Network, sentences: Sentences, seed: int, iw_sentences: int, iw_samples: int) -> dict[str, float]:
+def mutual_information_in_batches(sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> float:
+    """`mi_batch`: the MI in batches of 32 sentences, chosen by their hashes (He et al. 2019)."""
+    return estimators.mutual_information_in_batches(mu_ND, log_var_ND, z_ND, hashed_batches(sentences, HE_BATCH))
+
+
+def validation(
+    network: Network, sentences: Sentences, seed: int, iw_sentences: int, iw_samples: int
+) -> dict[str, float]:
     """The validation columns of a learning curve, at beta = 1 for every system (method of model selection)."""
     subset = sentences.subset(hashed_subset(sentences, iw_sentences, "validation nll_iw"))
     if network.kind == "lstm_lm":
@@ -92,6 +110,7 @@ def validation(network: Network, sentences: Sentences, seed: int, iw_sentences: 
         "valid_reconstruction": float(reconstruction_N.mean()),
         "valid_kl": float(kl_N.mean()),
         "valid_mi": float(information.mi),
+        "valid_mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
         "valid_au": float(estimators.active_units(mu_ND)),
         "valid_nll_iw": float(importance_weighted_nll(network, subset, iw_samples, seed).mean()),
     }

@@ -42,9 +42,10 @@ class StepwiseDecoder:
         lstm, embedding = decoder.lstm, decoder.embedding.weight
         split = embedding.shape[1]
         self.initial_state = decoder.initial_state
-        self.words = embedding @ lstm.weight_ih_l0[:, :split].T + lstm.bias_ih_l0 + lstm.bias_hh_l0
-        self.from_z = lstm.weight_ih_l0[:, split:].T
-        self.recurrent = lstm.weight_hh_l0.T.contiguous()
+        weights = dict(lstm.named_parameters())
+        self.words = embedding @ weights["weight_ih_l0"][:, :split].T + weights["bias_ih_l0"] + weights["bias_hh_l0"]
+        self.from_z = weights["weight_ih_l0"][:, split:].T
+        self.recurrent = weights["weight_hh_l0"].T.contiguous()
         self.output = decoder.output.weight.T.contiguous()
         self.hidden = lstm.hidden_size
 
@@ -56,7 +57,9 @@ class StepwiseDecoder:
         h_BH, c_BH = self.initial_state(z_BD)
         return h_BH, c_BH, z_BD @ self.from_z
 
-    def step(self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor | float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(logits_BV, h_BH, c_BH) after reading one word each."""
         gates = torch.addmm(self.words[words_B] + z_part, h_BH, self.recurrent)
         i, f, g, o = gates.chunk(4, dim=1)
@@ -120,7 +123,9 @@ def generate(
     return [Sample(rows[i, : lengths[i]].tolist(), log_probs[i]) for i in range(count)]
 
 
-def prior_samples(network: Network, settings: SamplingSettings, seed: int, batch: int = BATCH) -> Iterator[list[Sample]]:
+def prior_samples(
+    network: Network, settings: SamplingSettings, seed: int, batch: int = BATCH
+) -> Iterator[list[Sample]]:
     """`settings.sentences` sentences from the prior, in batches; the sentences do not depend on `batch`."""
     for start in range(0, settings.sentences, batch):
         numbers = range(start, min(start + batch, settings.sentences))

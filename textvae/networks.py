@@ -1,7 +1,7 @@
 """Encoder and decoder (section 5.2 of the paper; what it leaves open follows He et al. 2019).
 
-Shapes, kept in every name: B sentences, T positions, E embedding, H hidden, D latent, V target classes, R rows (positions that
-are not padding).
+Shapes, kept in every name: B sentences, T positions, E embedding, H hidden, D latent, V target classes, R rows
+(positions that are not padding).
 """
 
 from __future__ import annotations

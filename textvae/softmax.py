@@ -1,7 +1,7 @@
 """The output layer and its cross-entropy in one function, in chunks of rows: the full logits never exist.
 
-The softmax is two thirds of a training step and its logits most of the memory. Here the gradient is formed in the forward pass,
-in the buffer that held the chunk's logits. Shapes: R rows (token positions), H hidden, V classes.
+The softmax is two thirds of a training step and its logits most of the memory. Here the gradient is formed in the
+forward pass, in the buffer that held the chunk's logits. Shapes: R rows (token positions), H hidden, V classes.
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ def linear_cross_entropy(rows_RH: Tensor, weight_VH: Tensor, targets_R: Tensor) 
     Args: rows_RH, weight_VH float; targets_R int64 in [0, V).
     Returns: the sum over rows (differentiable in rows and weight) and the losses (R), detached.
     """
-    total, losses_R = _LinearCrossEntropy.apply(rows_RH, weight_VH, targets_R)
+    total, losses_R = _LinearCrossEntropy.apply(rows_RH, weight_VH, targets_R)  # type: ignore[no-untyped-call]
     return total, losses_R

@@ -1,7 +1,7 @@
 """Where an unfinished training lives, and when it must stop.
 
-`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself) and progress.json
-for whoever looks. It is no output of the pipeline and goes when the model directory is complete.
+`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself) and
+progress.json for whoever looks. It is no output of the pipeline and goes when the model directory is complete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The training loop: epochs, validation, model selection, learning-rate decay, and going on where it stopped.
 
-It knows hooks (textvae/objectives/base.py), not systems. All randomness of step s comes from the generator seeded with
-(seed, s), and the order of epoch e from (seed, e): a training that goes on from a state takes the same steps, bit for bit.
+It knows hooks (textvae/objectives/base.py), not systems. All randomness of step s comes from the generator seeded
+with (seed, s), and the order of epoch e from (seed, e): a training that goes on from a state takes the same steps,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -176,9 +177,7 @@ class Trainer:
             row |= {"beta": objective.kl_weight(step - 1), "log_batch_size": math.log(self.training.batch_size)}
         own = {"loss": "train_loss", "reconstruction": "train_reconstruction", "kl": "train_kl"}
         row |= {own.get(name, name): value / self.at.sentences for name, value in self.at.sums.items()}
-        row |= validation(
-            self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples
-        )
+        row |= validation(self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples)
         self.select(row)
         self.objective.after_epoch(row)
         self.curves.append(row)
@@ -187,7 +186,8 @@ class Trainer:
         self.at.position, self.at.sums, self.at.sentences = 0, {}, 0
 
     def select(self, row: dict[str, Any]) -> None:
-        """Keep the best weights; He et al.'s schedule: after `decay_patience` epochs in a row without improvement, reload the
+        """Keep the best weights; He et al.'s schedule: after `decay_patience` epochs in a row without improvement,
+        reload the
         best weights, lower the learning rate, and compare from then on with the current loss."""
         epoch, nll = row["epoch"], row["valid_nll"]
         if self.objective.selectable(self.at.step):

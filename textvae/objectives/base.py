@@ -1,7 +1,7 @@
 """What the trainer knows of a system: `loss`, `kl_weight`, `update` and when its schedule has settled.
 
-A system is one file beside this one: a class with its settings (`Config`) and one entry in params.yaml. Losses are means over
-the sentences of a batch of sums over their tokens, in nats. Shapes: B sentences, T positions, D latent.
+A system is one file beside this one: a class with its settings (`Config`) and one entry in params.yaml. Losses are
+means over the sentences of a batch of sums over their tokens, in nats. Shapes: B sentences, T positions, D latent.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Objective:
 
     def reconstruct(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> Tensor:
         """The mean reconstruction loss -log p(x|z)."""
-        total, _ = self.network.decoder(batch, z_BD, inputs_BT)
+        total: Tensor = self.network.decoder(batch, z_BD, inputs_BT)[0]
         return total / len(batch)
 
     def check_finite(self, losses: Losses, largest_energy: float | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textvae.corpus import Batch
 from textvae.networks import Kind
 from textvae.objectives.base import Losses, Objective
@@ -10,7 +12,7 @@ from textvae.objectives.base import Losses, Objective
 class LSTMLanguageModel(Objective):
     """Minimises -log p(x)."""
 
-    kind: Kind = "lstm_lm"
+    kind: ClassVar[Kind] = "lstm_lm"
 
     def loss(self, batch: Batch, step: int) -> Losses:
         """The exact negative log-likelihood."""

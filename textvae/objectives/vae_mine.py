@@ -97,7 +97,8 @@ class VAEMINE(Annealed):
         return optimizers
 
     def loss(self, batch: Batch, step: int) -> Losses:
-        """reconstruction + beta KL - alpha Ihat. The gradients: theta sees the reconstruction; phi everything, through z, z'
+        """reconstruction + beta KL - alpha Ihat. The gradients: theta sees the reconstruction; phi everything,
+        through z, z'
         and the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
@@ -183,7 +184,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 def scaled_gradient(value: Tensor, scale: float) -> Tensor:
     """`value`, whose gradient is multiplied by `scale` on its way back."""
-    scaled: Tensor = _ScaledGradient.apply(value, scale)
+    scaled: Tensor = _ScaledGradient.apply(value, scale)  # type: ignore[no-untyped-call]
     return scaled
 
 
