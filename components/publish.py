@@ -27,6 +27,7 @@ def publish(
     so nothing appears twice and a changed setting is a new row. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
     the repository's root; the experiment is $MLFLOW_EXPERIMENT_NAME, else textvae.
 
+    \b
     Examples:
       python -m components.publish --runs runs --reports reports --settings settings/report.json
     """

@@ -17,7 +17,7 @@ from tracking_helpers import ROOT, SETTINGS, curve, free_port, gate, points, row
 from components.tracking import LiveRun, Record, RunIdentity, connect, epoch_points, shown, tracking_uri
 from components.tracking import live as live_module
 from components.tracking import store as store_module
-from components.tracking.store import import_client, locked, repository_root
+from components.tracking.store import explained, import_client, locked, repository_root
 from textvae.errors import DataError, TimeLimitError, UnavailableError
 
 pytest_plugins = ["tracking_fixtures"]
@@ -76,6 +76,10 @@ def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_credentials_are_not_shown() -> None:
+    uri = "https://me:pass@host"
+    with pytest.raises(UnavailableError, match="no way to https://host/api") as caught, explained(uri):
+        raise ConnectionError(f"no way to {uri}/api")
+    assert "pass" not in str(caught.value)
     assert shown("https://me:pass@word@host:5000/mlflow") == "https://host:5000/mlflow"
     assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
@@ -120,6 +124,15 @@ def test_an_interrupted_publish_is_completed(repository: Path, monkeypatch: pyte
     assert run.info.status == "FINISHED"
     assert len(points(store, run, "valid_nll")) == 3
     assert len(points(store, run, "nll")) == 1
+
+
+def test_a_status_that_changed_is_set_right(repository: Path) -> None:
+    """As after a repetition that was stopped."""
+    store = connect()
+    store.publish(record())
+    store.client.set_terminated(rows(store)[0].info.run_id, "KILLED")
+    assert store.publish(record()) == "updated"
+    assert rows(store)[0].info.status == "FINISHED"
 
 
 def test_rows_that_two_machines_made_at_once_become_one(repository: Path) -> None:
@@ -242,8 +255,13 @@ def test_a_training_that_goes_on_later_goes_on_in_its_row(server: Any) -> None:
         train(range(1, 4), TimeLimitError("over"))
     [run] = rows(connect())
     assert run.info.status == "KILLED"
-    train(range(2, 6))  # its state was saved before the third epoch
-    store = connect()
+    store, deadline = connect(), time.monotonic() + 20
+    with LiveRun(IDENTITY) as live:
+        while (status := rows(store)[0].info.status) != "RUNNING" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert status == "RUNNING"
+        for row in curve(5)[1:]:  # its state was saved before the third epoch
+            live.log_epoch(row)
     [run] = rows(store)
     assert run.info.status == "FINISHED"
     assert points(store, run, "mi_estimate") == [(row["epoch"], row["mi_estimate"]) for row in curve(5)]
