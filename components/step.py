@@ -118,9 +118,7 @@ class Step:
             for default in [... if p.default is inspect.Parameter.empty else p.default]
         ]
         extra: dict[str, Any] = {
-            "timings": Annotated[
-                Path | None, typer.Option(help="Write wall time, host, commit, versions to this file.")
-            ],
+            "timings": Annotated[Path | None, typer.Option(help="Write wall time, host, versions to this file.")],
             "executor_input": Annotated[str | None, typer.Option(hidden=True)],
         }
         for name, annotation in extra.items():
