@@ -1,7 +1,10 @@
 """Where MLflow is, what a row is, and that a store that misbehaves costs no training and no finished run."""
 
 import os
+import re
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 from tracking_helpers import ROOT, SETTINGS, curve, free_port, gate, points, rows
 
-from components.tracking import LiveRun, Record, RunIdentity, connect, epoch_points, shown, tracking_uri
+from components.tracking import LiveRun, Record, RunIdentity, connect, epoch_points, shown, tracking_uri, ui
 from components.tracking import live as live_module
 from components.tracking import store as store_module
 from components.tracking.store import explained, import_client, locked, repository_root
@@ -82,6 +85,41 @@ def test_credentials_are_not_shown() -> None:
     assert "pass" not in str(caught.value)
     assert shown("https://me:pass@word@host:5000/mlflow") == "https://host:5000/mlflow"
     assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+def test_make_ui_serves_the_default_store_on_loopback(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect()
+    store.publish(record())
+    code = "from components.tracking import ui; ui.main()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[1]
+            assert re.fullmatch(rf"http://127\.0\.0\.1:50[01]\d/#/experiments/{store.experiment_id}", address)
+            served = next(line for line in process.stdout if "Uvicorn running on" in line)
+            assert address.partition("/#")[0] in served
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", address.partition("/#")[0])
+            assert [run.info.run_name for run in rows(connect())] == [IDENTITY.name]
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def test_make_ui_takes_the_next_port_and_says_when_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        taken = busy.getsockname()[1]
+        free = free_port()
+        monkeypatch.setattr(ui, "PORTS", (taken, free))
+        assert ui.free_port() == free
+        monkeypatch.setattr(ui, "PORTS", range(taken, taken + 1))
+        with pytest.raises(UnavailableError, match=f"{taken} to {taken} is in use"):
+            ui.free_port()
 
 
 # What a row is.

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from tracking_helpers import free_port
+
+from components.tracking.ui import server_command, server_environment
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +43,11 @@ def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def mlflow_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server, started by the command line of `make ui`."""
+    """A real MLflow server, started as `make ui` does."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     shutil.copy(template, folder / "mlflow.db")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--no-serve-artifacts", "--default-artifact-root", f"file://{folder}/mlartifacts"]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    store = f"sqlite:///{folder}/mlflow.db"
+    command, environment = server_command(store, port), server_environment(store)
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     uri, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
