@@ -43,6 +43,7 @@ def write_corpus(folder: Path, dataset: str, train: int = 10_000) -> None:
             "sentences": {"train": train, "valid": 1900, "test": 1850},
             "mean_length": 14.26,
             "vocabulary": 5000,
+            "test": {"oov_rate": 0.0314},
         },
     )
 
@@ -118,3 +119,66 @@ def learning_curve(
             record["mi_estimate"] = estimate * (1 - left)
         records.append(record)
     return records
+
+
+SETTINGS = grid(["sotu", "ptb"], ["lstm_lm", "vae_05", "vae_mine"], ["1", "2"], {"sotu": True, "ptb": False})
+VAE = {"kl": 2.5, "mi": 2.25, "mi_se": 0.031, "mi_upper": 2.5, "mi_batch": 2.125, "kl_agg": 0.25, "gain": 1.5, "au": 7}
+
+
+def measures(nll: float, **more: float) -> dict[str, Any]:
+    """A language model's measures; `more` adds a VAE's."""
+    return {
+        "nll": nll,
+        "nll_se": 0.5,
+        "nll_iw": nll - 1,
+        "nll_iw_se": 1.25,
+        "nll_subset": nll + 1,
+        "nll_subset_se": 1.5,
+        "ppl": nll * 1.1,
+        "gain_se": 0.0625,
+        **more,
+    }
+
+
+def perplexities(fppl: float, rppl: float) -> dict[str, float]:
+    """An n-gram result's numbers."""
+    return {"fppl": fppl, "rppl": rppl, "rppl_pad": rppl + 50}
+
+
+def write_experiment(folder: Path) -> None:
+    """Two data sets, three systems, two seeds; on sotu a run diverged, one is missing and one waits for ngram."""
+    for dataset in ("sotu", "ptb"):
+        write_corpus(folder / "corpora" / dataset, dataset, 42_068 if dataset == "ptb" else 10_000)
+        for seed in (1, 2):
+            runs = folder / "runs" / dataset
+            lost = dataset == "sotu" and seed == 2
+            write_run(
+                runs / "lstm_lm" / str(seed),
+                dataset,
+                "lstm_lm",
+                seed,
+                metrics=measures(60.125 + seed),
+                ngram=perplexities(300.0625 + seed, 340.0),
+                curves=learning_curve(4, 60.0),
+            )
+            if not lost:
+                write_run(
+                    runs / "vae_05" / str(seed),
+                    dataset,
+                    "vae_05",
+                    seed,
+                    metrics=measures(64.0, **{**VAE, "kl": 0.03, "mi": 0.02}),
+                    ngram=perplexities(290.0, 345.0),
+                    curves=learning_curve(4, 64.0, 0.03),
+                    without=("ngram",) if dataset == "sotu" else (),
+                )
+            write_run(
+                runs / "vae_mine" / str(seed),
+                dataset,
+                "vae_mine",
+                seed,
+                metrics=None if lost else measures(62.1, **VAE),
+                ngram={"sentences": None} if lost else perplexities(280.0, 330.0),
+                curves=learning_curve(2 if lost else 4, 62.0, 2.5, 3.2),
+                failed=lost,
+            )

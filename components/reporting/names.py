@@ -35,6 +35,8 @@ class Style:
     dark: str
     marker: str
     dashed: bool = False
+    size: float = 6
+    """Of the marker, in points: so that all of them look equally large."""
 
 
 # Chosen by a search for the largest least distance (OKLab) under simulated protanopia, deuteranopia and tritanopia,
@@ -46,12 +48,12 @@ STYLES = {
     "infovae": Style("#e836a6", "#ff86b8", "D"),
     "cyclical": Style("#968f20", "#c9b44a", "^"),
     "lagging": Style("#3f22a8", "#8f6ff0", "v"),
-    "vae_mine": Style("#bd1f10", "#f0492c", "P"),
-    "vae_mine_paper": Style("#cf7b70", "#c98a80", "P", dashed=True),
+    "vae_mine": Style("#bd1f10", "#f0492c", "*", size=9),
+    "vae_mine_paper": Style("#cf7b70", "#c98a80", "*", dashed=True, size=9),
     "vae": Style("#7a7a78", "#9a9a96", "o", dashed=True),
 }
 OTHER_COLOURS = (("#8a5a2b", "#b98a5c"), ("#5f7f2a", "#9cc063"), ("#8b3a7d", "#c98bc0"), ("#4b6a88", "#8fb0cf"))
-OTHER_MARKERS = ("h", "<", ">", "*", "p", "d", "8")
+OTHER_MARKERS = ("h", "<", ">", "p", "d", "8")
 
 
 def styles(systems: Sequence[str]) -> dict[str, Style]:

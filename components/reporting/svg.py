@@ -86,8 +86,8 @@ def dot(style: Style) -> dict[str, Any]:
     return {
         "color": style.light,
         "marker": style.marker,
-        "markersize": 6,
-        "markeredgewidth": 1.4,
+        "markersize": style.size,
+        "markeredgewidth": 1.4 if style.marker == "x" else 0.6,
         "linestyle": "none",
         "clip_on": False,
         "zorder": 3,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from components.reporting import paper
 from components.reporting.artifacts import Experiment
 from components.reporting.names import MEASURES, TABLE_1, dataset_name, system_name
+from components.reporting.notes import ranking_notes, size_note, subset_notes, text_notes
 from components.reporting.results import Row, explanation
 from components.reporting.summary import mean_and_spread, number, rankings, summarise
 
@@ -99,6 +100,8 @@ def table_1(experiment: Experiment) -> Table:
             sizes = [f"{count[split]:,}" for split in ("train", "valid", "test")]
             texts = (*sizes, number(corpus["mean_length"], 1), f"{corpus['vocabulary']:,}")
             lines.append(Line("ours", dataset, dataset_name(dataset), cells=tuple(Cell(text) for text in texts)))
+            unknown = corpus["test"]["oov_rate"]
+            notes.append(f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary.")
             notes += size_note(dataset, count["train"])
         if dataset in paper.TABLE_1:
             cells = tuple(
@@ -108,17 +111,6 @@ def table_1(experiment: Experiment) -> Table:
             lines.append(Line("paper", dataset, PAPER_ROW, cells=cells))
     columns = (Column("Dataset", ""), *(Column(label, text) for label, text in TABLE_1.items()))
     return Table("Table 1: The corpora", columns, tuple(lines), tuple(notes), footnotes.texts())
-
-
-def size_note(dataset: str, sentences: int) -> list[str]:
-    """A warning where a corpus has the name of one of the paper's, and not its size."""
-    expected = paper.TRAINING_SENTENCES.get(dataset)
-    if expected is None or abs(sentences - expected) <= 0.05 * expected:
-        return []
-    return [
-        f"{dataset_name(dataset)} here has {sentences:,} training sentences, the paper's about {expected:,}: its "
-        "numbers were measured on another corpus."
-    ]
 
 
 def table_2(experiment: Experiment, rows: Sequence[Row]) -> Table:
@@ -225,59 +217,3 @@ def real_text_line(dataset: str, rows: Sequence[Row]) -> list[Line]:
     values = {(row["ngram_order"], row["real_text_fppl"]) for row in rows if row["real_text_fppl"] is not None}
     cells = [Cell(number(value, 2), title=f"{value:.6g}, {order:g}-grams") for order, value in sorted(values)]
     return [Line("real", dataset, REAL_ROW, cells=(*[Cell(NONE)] * 4, cell, cell)) for cell in cells]
-
-
-def ranking_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
-    """Whether a best is named, and how."""
-    if len(experiment.settings.seeds) == 1:
-        return ["One seed only: no winner is named, for the difference of two single runs may be chance."]
-    incomplete = any(row["status"] != "finished" for row in rows)
-    rule = (
-        "Mean ± standard deviation over the seeds. Bold is the best mean, underlined the second best; numbers that "
-        "print equal share the mark. The marks order the means; whether a difference is more than chance, the "
-        "spread beside them tells. KL has no mark, since neither a large nor a small one is good by itself."
-    )
-    return [rule + (" Only systems with results for every seed are compared." if incomplete else "")]
-
-
-def text_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
-    """How the sentences behind FPPL and RPPL were generated and read."""
-    notes = []
-    for dataset in experiment.settings.datasets:
-        here = [row for row in rows if row["dataset"] == dataset and row["fppl"] is not None]
-        ways: dict[str, list[str]] = {}
-        for row in here:
-            count = f"{int(row['generated_sentences']):,} sentences, " if row["generated_sentences"] else ""
-            ways.setdefault(f"{count}{row['decoding']} decoding, {int(row['ngram_order'])}-grams", []).append(
-                row["system"]
-            )
-        texts = [
-            way if len(ways) == 1 else f"{way} ({', '.join(dict.fromkeys(map(system_name, systems)))})"
-            for way, systems in ways.items()
-        ]
-        if texts:
-            notes.append(f"FPPL and RPPL on {dataset_name(dataset)}: {'; '.join(texts)}.")
-        if len({row["decoding"] for row in here}) > 1:
-            notes.append(f"{dataset_name(dataset)}: FPPL and RPPL of different decodings are not compared.")
-        fallbacks = {
-            "the training sentences" if text == "train" else f"those of {system_name(row['system'])}"
-            for row in here
-            for text in row["discount_fallback"].split()
-        }
-        if fallbacks:
-            notes.append(
-                f"{dataset_name(dataset)}: too few or too uniform sentences for Kneser-Ney's discounts, so fixed "
-                f"ones were used for {', '.join(sorted(fallbacks, reverse=True))}: compare these numbers with care."
-            )
-    return notes
-
-
-def subset_notes(rows: Sequence[Row]) -> list[str]:
-    """The sizes behind NLL-IW and gain."""
-    sizes = {
-        (row["iw_sentences"], row["iw_samples"]) for row in rows if row["nll_iw"] is not None and row["iw_samples"]
-    }
-    texts = [f"{int(n or 0):,} sentences with {int(k):,} samples each" for n, k in sorted(sizes)]
-    gains = sorted({int(row["gain_sentences"]) for row in rows if row["gain"] is not None and row["gain_sentences"]})
-    notes = [f"NLL-IW: {'; '.join(texts)}."] if texts else []
-    return notes + ([f"Gain: {', '.join(f'{n:,}' for n in gains)} sentences."] if gains else [])

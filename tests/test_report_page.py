@@ -1,0 +1,152 @@
+"""The page in a browser and the table in a terminal: complete, readable, safe to open."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_reading import make
+from report_runs import (
+    FAILURE,
+    timings,
+    write_experiment,
+)
+
+from components.reporting.names import STYLES, styles
+from components.reporting.terminal import main as terminal
+from components.reporting.terminal import results_table
+from textvae.errors import DataError
+from textvae.files import read_json, write_json
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """Two data sets, three systems, two seeds, with a run that diverged, one missing and one that waits for ngram."""
+    write_experiment(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reports on these, made once."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_experiment(folder)
+    return make(folder)
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, and the ids, of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.titles: dict[str, str] = {}
+        self._title: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if (
+                name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+                and value
+                and value[0] != "#"
+            ):
+                self.fetched.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+            if (tag, name) == ("abbr", "title"):
+                self._title = value
+
+    def handle_data(self, data: str) -> None:
+        if self._title is not None:
+            self.titles[data], self._title = self._title, None
+
+
+def test_times_are_in_the_page_and_nowhere_else(experiment: Path) -> None:
+    reports = make(experiment)
+    write_json(experiment / "runs/ptb/vae_mine/1/timings/train.json", {**timings("train"), "wall_s": 3723.0})
+    page = (make(experiment, name="slower") / "report.html").read_text(encoding="utf-8")
+    line = next(row for row in page.split("<tr") if "1:02:03" in row)
+    assert "VAE-MINE" in line
+    assert page.count("1:02:03") == 1
+    for name in ("results.csv", "curves.csv", "report.md"):
+        assert (reports / name).read_bytes() == (experiment / "slower" / name).read_bytes()
+
+
+def test_the_page_fetches_nothing_and_follows_the_theme(reports: Path) -> None:
+    text = (reports / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.fetched == []
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert len(page.ids) == len(set(page.ids))
+    assert "@media (prefers-color-scheme: dark)" in text
+    # every colour of a plot is a variable that both themes define
+    plots = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert not re.search(r"(?:stroke|fill): #", plots)
+    light, dark = text.split("prefers-color-scheme: dark", 1)
+    for variable in set(re.findall(r"var\((--[\w-]+)\)", text)):
+        assert f"{variable}: " in light
+        assert f"{variable}: " in dark
+
+
+def test_every_column_of_numbers_is_defined_on_hover(reports: Path) -> None:
+    titles = Page((reports / "report.html").read_text(encoding="utf-8")).titles
+    columns = {"NLL (KL)", "PPL", "MI", "AU", "FPPL", "RPPL", "NLL-IW", "NLL subset", "Gain", "MI upper", "RPPL pad"}
+    assert columns <= titles.keys()
+    assert all(len(titles[column]) > 20 for column in columns)
+
+
+def test_each_data_set_has_its_panels(reports: Path) -> None:
+    text = (reports / "report.html").read_text(encoding="utf-8")
+    for dataset in ("sotu", "ptb"):
+        for name in ("valid_nll", "valid_kl", "valid_mi", "valid_au", "beta", "mi_estimate", "scatter"):
+            assert f'id="{dataset}-{name}-figure_1"' in text
+
+
+def test_text_from_a_run_cannot_become_markup(experiment: Path) -> None:
+    failure = {**FAILURE, "message": "<script>alert(1)</script> | broken"}
+    for name in ("model/config.json", "evaluation/metrics.json", "ngram.json"):
+        path = experiment / "runs/sotu/vae_mine/2" / name
+        write_json(path, {**read_json(path), "failure": failure})
+    reports = make(experiment)
+    assert "<script" not in (reports / "report.html").read_text(encoding="utf-8")
+    assert r"</script> \| broken" in (reports / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_system_keeps_its_colour_whatever_the_others(experiment: Path) -> None:
+    assert styles(["vae_mine", "new"])["vae_mine"] == styles(["lstm_lm", "vae_mine"])["vae_mine"] == STYLES["vae_mine"]
+    drawn = styles([*STYLES, "new", "newer"])
+    assert len({style.light for style in drawn.values()}) == len({style.dark for style in drawn.values()}) == len(drawn)
+
+
+def test_the_terminals_table_fits_and_hides_nothing(reports: Path) -> None:
+    text = results_table(reports / "results.csv")
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 120
+    model = next(line for line in lines if line.startswith("PTB"))
+    assert model.split()[:5] == ["PTB", "LSTM-LM", "61.62", "-", "67.79"]
+    assert lines[lines.index(model) + 1].split()[:3] == ["±", "0.71", "0.78"]
+    assert "VAE-MINE, seed 2  failed: diverged in epoch 3" in text
+    assert "VAE-0.5, seed 2  pending: waiting for train, evaluate, ngram" in text
+    assert sum("real text" in line for line in lines) == 2
+    assert "Reduced settings: sotu." in lines[-1]
+
+
+def test_the_terminals_command_prints_it_or_says_what_is_wrong(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make(experiment) / "results.csv"
+    terminal([str(path)])
+    assert capsys.readouterr().out == results_table(path)
+    for content in ("a,b\n1,2\n", path.read_text().replace("61.125", "many"), "\0"):
+        path.write_text(content)
+        with pytest.raises(SystemExit) as stopped:
+            terminal([str(path)])
+        assert stopped.value.code == DataError.exit_code
+        assert capsys.readouterr().err.startswith("error: ")
