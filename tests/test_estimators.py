@@ -140,6 +140,9 @@ def test_nll_iw_of_long_sentences_neither_underflows_nor_loses_digits() -> None:
     """Weights e^-5000 and 3 e^-5000 have mean 2 e^-5000; the input is float32, as a model gives it."""
     nll = importance_weighted_nll(torch.tensor([[-5000.0, -5000.0 + math.log(3)]]), torch.zeros(1, 2))
     assert nll.item() == pytest.approx(5000 - math.log(2), abs=1e-3)
+    single = [-5000 - torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), torch.full((3, 4), -31.4)]
+    double = importance_weighted_nll(*(tensor.double() for tensor in single))
+    torch.testing.assert_close(importance_weighted_nll(*single), double, rtol=0, atol=0)
     with pytest.raises(ValueError, match="one shape"):
         importance_weighted_nll(torch.zeros(2, 3), torch.zeros(2, 1))
 
@@ -154,7 +157,8 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary() -> None:
 
 
 def test_aggregate_posterior_equals_plain_loops_over_50_sentences() -> None:
-    mu, log_var, z = posteriors(50, 6)
+    """From float32, as a model gives it, to ten digits."""
+    mu, log_var, z = (tensor.float() for tensor in posteriors(50, 6))
     found = log_aggregate_posterior(z, mu, log_var, torch.arange(50))
     for s in range(50):
         density = [loop_log_density(z[s].tolist(), mu[n].tolist(), log_var[n].tolist()) for n in range(50)]
@@ -424,7 +428,7 @@ def test_sanity_names_each_broken_promise_alone() -> None:
     for words, change in broken.items():
         (problem,) = sanity_problems(dataclasses.replace(fine, **change))
         assert words in problem
-    for change in ({"mi": -0.5, "mi_se": 0.1}, {"kl_sampled": fine.kl + 9e-4, "kl_difference_se": 0.0}):
+    for change in ({"mi": -0.59, "mi_se": 0.1}, {"kl_sampled": fine.kl + 9e-4, "kl_difference_se": 0.0}):
         assert sanity_problems(dataclasses.replace(fine, **change)) == []
 
 

@@ -385,16 +385,21 @@ def true_gradient(table: Tensor, kind: XiKind) -> Tensor:
 
 
 def gradient_bias(table: Tensor, size: int, marginal: Marginal, kind: XiKind, xi: str) -> Tensor:
-    """E[batch gradient] - true gradient; xi of the `batch` itself, or the `true` one."""
-    cells = torch.tensor(list(itertools.product(range(4), repeat=size)))
+    """E[batch gradient] - true gradient; xi of the `batch` itself, of the `previous` batch, or the `true` one."""
+    cells = torch.tensor(list(itertools.product(range(4), repeat=2 * size if xi == "previous" else size)))
     probability = SMALL_JOINT.flatten()[cells].prod(1)
     assert probability.sum().item() == pytest.approx(1, abs=1e-12)
     true_log_z = (SMALL_PRODUCT * table.exp()).sum().log()
 
+    def log_z_of(table: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        return log_partition(table[x, z.roll(1)] if marginal == "shuffle" else table[x][:, z], marginal)
+
     def batch_bound(table: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        scores = table[x, z.roll(1)] if marginal == "shuffle" else table[x][:, z]
-        log_z = log_partition(scores, marginal)
-        return tangent_bound(table[x, z], log_z, log_xi(log_z if xi == "batch" else true_log_z, kind))
+        log_z = log_z_of(table, x[:size], z[:size])
+        for_xi = {"true": true_log_z, "batch": log_z}
+        if xi == "previous":
+            for_xi[xi] = log_z_of(table, x[size:], z[size:])
+        return tangent_bound(table[x[:size], z[:size]], log_z, log_xi(for_xi[xi], kind))
 
     gradients = vmap(grad(batch_bound), in_dims=(None, 0, 0))(table, cells // 2, cells % 2)
     return (probability[:, None, None] * gradients).sum(0) - true_gradient(table, kind)
@@ -442,3 +447,11 @@ def test_counting_the_own_pairs_biases_the_gradient_even_at_the_true_xi() -> Non
         bias = gradient_bias(table, 4, "all_pairs_with_self", "reciprocal", "true")
         torch.testing.assert_close(bias, expected, rtol=0, atol=1e-12)
         assert (bias * table).sum().item() < -0.01
+
+
+def test_the_xi_of_the_batch_before_is_harmless_if_literal_and_too_large_if_reciprocal() -> None:
+    """Line 7 of Algorithm 1: xi is independent of the batch, so only its mean counts. E[Z] is Z, but E[1/Z] > 1/Z,
+    which pushes all of f down."""
+    assert gradient_bias(SMALL_TABLE, 3, "shuffle", "literal", "previous").abs().max().item() < 1e-12
+    reciprocal = gradient_bias(SMALL_TABLE, 3, "shuffle", "reciprocal", "previous")
+    assert reciprocal.max().item() < -0.01
