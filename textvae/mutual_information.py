@@ -8,13 +8,15 @@ in nats. Equation numbers are those of Qian & Cheung, EMNLP 2019. With Z = E_mar
 the first Donsker & Varadhan's bound, the second its tangent line, equal to it at xi = 1/Z. Both are bounds for the true
 expectations; what a *batch* says depends on its marginal pairs:
 
-    all_pairs_with_self   the whole M x M matrix. Both bounds are then at most log M in every batch, for any f and xi.
-    all_pairs             the matrix without its diagonal. Z is unbiased; no ceiling.
-    shuffle               M pairs (x_i, z_j), j a permutation without fixed points. Z is unbiased; no ceiling.
+    all_pairs_with_self   the whole M x M matrix, diagonal included
+    all_pairs             the matrix without its diagonal
+    shuffle               M pairs (x_i, z_j), j a permutation without fixed points
 
-Without a ceiling the batch value of a trained f can exceed I itself, also on average: log Z of few pairs is too
-small. With one, Z counts joint pairs: its expectation is ((M - 1) Z + E_joint[exp f]) / M, so that the gradient is
-biased even at a fixed xi, and harmlessly: it is that of a lower bound.
+`all_pairs_with_self` keeps the bounds in finite batches: for any f and xi both values are at most InfoNCE's of the
+same matrix, mean_i [f_ii - log mean_j exp f_ij] (Jensen), hence at most log M in every batch and, on average over
+batches that f was not trained on, at most I. Its price: Z counts joint pairs, its expectation is
+((M - 1) Z + E_joint[exp f]) / M, so the gradient is biased even at a fixed xi. The Z of the other two is unbiased, and
+they have no ceiling: log Z of few pairs is too small on average, so that a good f exceeds log M and I itself.
 """
 
 from __future__ import annotations
