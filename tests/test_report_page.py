@@ -10,6 +10,7 @@ import pytest
 from report_reading import make
 from report_runs import (
     FAILURE,
+    learning_curve,
     timings,
     write_experiment,
 )
@@ -34,6 +35,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
     write_experiment(folder)
     return make(folder)
+
+
+def test_times_that_lie_beside_several_runs_are_nobodys(experiment: Path) -> None:
+    write_json(experiment / "runs/timings/train.json", {**timings("train"), "wall_s": 3723.0})
+    assert "1:02:03" not in (make(experiment) / "report.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -109,6 +115,33 @@ def test_each_data_set_has_its_panels(reports: Path) -> None:
             assert f'id="{dataset}-{name}-figure_1"' in text
 
 
+def lines_of(page: str, panel: str, system: str) -> list[list[tuple[float, float]]]:
+    """The points (x, y, in the picture's units, y downwards) of a system's lines in a panel."""
+    svg = next(part for part in page.split("<svg")[1:] if f'id="{panel}-figure_1"' in part)
+    paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none; stroke[^"]*var\(--s-{system}\)[^"]*"', svg)
+    return [[(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)] for path in paths]
+
+
+def test_a_panel_draws_every_runs_own_curve(reports: Path) -> None:
+    page = (reports / "report.html").read_text(encoding="utf-8")
+    assert [len(lines_of(page, "ptb-valid_nll", system)) for system in ("lstm_lm", "vae_05", "vae_mine")] == [2, 2, 2]
+    assert [len(lines_of(page, "ptb-mi_estimate", system)) for system in ("lstm_lm", "vae_05", "vae_mine")] == [0, 0, 2]
+    # the run that diverged after two epochs is there, too
+    assert [len(line) for line in lines_of(page, "sotu-valid_kl", "vae_mine")] == [4, 2]
+    values = [record["valid_kl"] for record in learning_curve(4, 62.0, 2.5, 3.2)]
+    drawn = lines_of(page, "ptb-valid_kl", "vae_mine")[0]
+    falls = [(value - values[0]) / (values[-1] - values[0]) for value in values]
+    assert [(y - drawn[0][1]) / (drawn[-1][1] - drawn[0][1]) for _, y in drawn] == pytest.approx(falls, abs=1e-4)
+    assert drawn[-1][1] > drawn[0][1]  # less is further down
+
+
+def test_the_scatter_has_a_marker_for_every_run_measured(reports: Path) -> None:
+    page = (reports / "report.html").read_text(encoding="utf-8")
+    for dataset, runs in (("sotu", 4), ("ptb", 6)):
+        svg = next(part for part in page.split("<svg")[1:] if f'id="{dataset}-scatter-figure_1"' in part)
+        assert len(re.findall(r"<use xlink:href[^>]*var\(--s-", svg)) == runs
+
+
 def test_text_from_a_run_cannot_become_markup(experiment: Path) -> None:
     failure = {**FAILURE, "message": "<script>alert(1)</script> | broken"}
     for name in ("model/config.json", "evaluation/metrics.json", "ngram.json"):
@@ -136,6 +169,14 @@ def test_the_terminals_table_fits_and_hides_nothing(reports: Path) -> None:
     assert "VAE-0.5, seed 2  pending: waiting for train, evaluate, ngram" in text
     assert sum("real text" in line for line in lines) == 2
     assert "Reduced settings: sotu." in lines[-1]
+
+
+def test_the_terminals_table_fits_whatever_a_failure_says(reports: Path, tmp_path: Path) -> None:
+    text = (reports / "results.csv").read_text(encoding="utf-8").replace(FAILURE["message"], "diverged: " + "z" * 300)
+    (tmp_path / "results.csv").write_text(text, encoding="utf-8")
+    table = results_table(tmp_path / "results.csv")
+    assert "failed: diverged: zzz" in table
+    assert max(map(len, table.splitlines())) <= 120
 
 
 def test_the_terminals_command_prints_it_or_says_what_is_wrong(
