@@ -23,8 +23,9 @@ def report(
     written inside. The settings name the grid: a run of it that diverged is shown as failed, one without results as
     pending, and nothing outside it is shown.
 
+    \b
     Examples:
-        python -m components.report --runs runs --corpora corpora --settings settings/report.json --reports reports
+      python -m components.report --runs runs --corpora corpora --settings settings/report.json --reports reports
     """
     experiment = collect(runs, corpora, settings)
     rows = result_rows(experiment)
