@@ -97,9 +97,12 @@ def test_a_systems_settings_reach_its_own_files_only(tmp_path: Path, monkeypatch
 
 def test_the_shipped_defaults_are_the_papers() -> None:
     params = Params.load(ROOT / "params.yaml")
-    full = params.model_copy(update={"datasets": {"d": params.datasets["sotu"].model_copy(update={"settings": {}, "systems": {}})}})
+    full = params.model_copy(
+        update={"datasets": {"d": params.datasets["sotu"].model_copy(update={"settings": {}, "systems": {}})}}
+    )
     settings = full.settings("d", "vae_05")
-    assert settings.model.model_dump() == {"embedding": 128, "hidden": 512, "latent": 64, "dropout": 0.5}
+    sizes = {"embedding": 128, "hidden": 512, "latent": 64, "dropout": 0.5}
+    assert settings.model.model_dump() == {**sizes, "initialisation": "uniform"}
     assert settings.training.batch_size == 32
     assert settings.training.optimizer == "sgd"
     assert (settings.objective["beta_start"], settings.objective["annealing_epochs"]) == (0.1, 10)

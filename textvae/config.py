@@ -77,6 +77,8 @@ class ModelSettings(Frozen):
     hidden: PositiveInt = 512
     latent: PositiveInt = 64
     dropout: float = Field(default=0.5, ge=0, lt=1)
+    initialisation: Literal["uniform", "pytorch"] = "uniform"
+    """`uniform`: He et al.'s, made for SGD with a rate of 1. `pytorch`: its defaults, embeddings N(0, 1), for adam."""
 
 
 class TrainingSettings(Frozen):

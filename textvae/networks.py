@@ -90,10 +90,11 @@ class Network(nn.Module):
         self.kind, self.vocabulary_size, self.settings = kind, vocabulary_size, settings
         self.encoder = Encoder(vocabulary_size, settings) if kind == "vae" else None
         self.decoder = Decoder(vocabulary_size, settings, settings.latent if kind == "vae" else 0)
-        self.initialise()
+        if settings.initialisation == "uniform":
+            self.initialise_uniformly()
 
     @torch.no_grad()
-    def initialise(self) -> None:
+    def initialise_uniformly(self) -> None:
         """Uniform(-0.01, 0.01), embeddings uniform(-0.1, 0.1) (He et al. 2019), from torch's global generator."""
         for module in self.modules():
             bound = INITIAL_EMBEDDING_RANGE if isinstance(module, nn.Embedding) else INITIAL_RANGE
