@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from textvae.errors import DataError
-from textvae.vocabulary import BOS, EOS, PAD
+from textvae.vocabulary import BOS, EOS, PAD, UNK
 
 IntArray = npt.NDArray[np.int64]
 
@@ -57,17 +58,24 @@ class Sentences:
 
     @classmethod
     def load(cls, path: Path, vocabulary_size: int) -> Sentences:
-        """Read a split's Parquet file. Raises DataError where it is damaged, empty or of another vocabulary."""
+        """Read a split's Parquet file. Raises DataError where it is damaged, empty or of another vocabulary,
+        or has special ids: PAD would hide a target from the loss, EOS end a sentence early."""
         try:
             column = pq.read_table(path, columns=["tokens"])["tokens"].combine_chunks()
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); run preprocess again") from None
+        if not (pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type)):
+            raise DataError(f"{path}: its tokens are {column.type}, not lists of ids; run preprocess again")
+        if column.null_count or column.values.null_count:
+            raise DataError(f"{path} has null sentences or null ids; run preprocess again")
         flat = column.flatten().to_numpy().astype(np.int32)
         lengths = column.value_lengths().to_numpy()
         if len(lengths) == 0:
             raise DataError(f"{path} has no sentence; check the corpus and run preprocess again")
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary_size:
             raise DataError(f"{path} has ids outside the vocabulary of {vocabulary_size}; run preprocess again")
+        if len(flat) and flat.min() < UNK:
+            raise DataError(f"{path} has PAD, BOS or EOS inside a sentence; run preprocess again")
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
