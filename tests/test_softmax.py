@@ -1,0 +1,83 @@
+"""The fused output layer against torch's cross-entropy on the full logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from textvae import softmax
+from textvae.softmax import linear_cross_entropy
+
+ROWS, HIDDEN, CLASSES = 7, 5, 11
+
+
+def problem(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(ROWS, HIDDEN, generator=generator, dtype=dtype)
+    weight = torch.randn(CLASSES, HIDDEN, generator=generator, dtype=dtype)
+    # A class that several rows share, the first and the last one among them.
+    return rows.requires_grad_(), weight.requires_grad_(), torch.tensor([4, 0, 10, 4, 4, 7, 10])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 6, 7, 8, 1024])
+def test_values_and_gradients_are_those_of_cross_entropy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softmax, "CHUNK_ROWS", chunk)
+    rows, weight, targets = problem()
+    total, losses = linear_cross_entropy(rows, weight, targets)
+    expected = F.cross_entropy(rows @ weight.T, targets, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(total, expected.sum())
+    # The scale stands for what comes after: a division by the batch, a weight.
+    ours = torch.autograd.grad(-2.5 * total, (rows, weight))
+    torch.testing.assert_close(ours, torch.autograd.grad(-2.5 * expected.sum(), (rows, weight)))
+
+
+def test_gradients_agree_with_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softmax, "CHUNK_ROWS", 3)
+    rows, weight, targets = problem()
+    assert torch.autograd.gradcheck(lambda r, w: linear_cross_entropy(r, w, targets)[0], (rows, weight))
+
+
+def test_a_frozen_input_gets_no_gradient_and_none_is_computed() -> None:
+    rows, weight, targets = problem()
+    for frozen, free in ((weight, rows), (rows, weight)):
+        expected = torch.autograd.grad(linear_cross_entropy(rows, weight, targets)[0], free)[0]
+        frozen.requires_grad_(False)
+        total, _ = linear_cross_entropy(rows, weight, targets)
+        kept = total.grad_fn.saved_tensors  # type: ignore[union-attr]
+        assert [tensor is None for tensor in kept] == [rows is frozen, weight is frozen]
+        total.backward()  # type: ignore[no-untyped-call]
+        assert frozen.grad is None
+        torch.testing.assert_close(free.grad, expected)
+        frozen.requires_grad_(True)
+        free.grad = None
+
+
+def test_the_losses_of_the_rows_carry_no_gradient() -> None:
+    assert not linear_cross_entropy(*problem())[1].requires_grad
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    rows, weight, targets = problem()
+    before = rows.detach().clone(), weight.detach().clone()
+    linear_cross_entropy(rows, weight, targets)[0].backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(rows, before[0])
+    assert torch.equal(weight, before[1])
+
+
+def test_without_gradients_the_values_are_the_same() -> None:
+    rows, weight, targets = problem()
+    with torch.inference_mode():
+        without = linear_cross_entropy(rows, weight, targets)[1]
+    assert torch.equal(without, linear_cross_entropy(rows, weight, targets)[1])
+
+
+def test_large_logits_do_not_overflow_in_float32() -> None:
+    rows, weight, targets = problem(torch.float32)
+    rows = (300 * rows).detach().requires_grad_()
+    total, losses = linear_cross_entropy(rows, weight, targets)
+    assert losses.max() > 500
+    torch.testing.assert_close(losses, F.cross_entropy(rows @ weight.T, targets, reduction="none"))
+    assert torch.isfinite(torch.autograd.grad(total, rows)[0]).all()
