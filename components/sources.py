@@ -1,0 +1,174 @@
+"""Text files, plain, gzipped or inside a zip archive, read line by line. Nothing is ever extracted to disk.
+
+Lines end at `\\n` alone (a `\\r` before it is dropped), so that U+0085 or U+2028 inside a sentence splits nothing. A
+byte order mark at the start of a file is dropped. What is wrong is a DataError that names the file and the line.
+"""
+
+import gzip
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from textvae.errors import DataError
+from textvae.files import sha256_of_file
+
+MAX_LINE_BYTES = 1_000_000
+MAX_EXPANSION = 100
+"""An archive may hold this many times its own size (text compresses 3 to 10 times, a zip bomb 1,000 times) ..."""
+FREE_BYTES = 256 * 2**20
+"""... and this much in any case."""
+TEXT_SUFFIXES = (".txt", ".gz")
+DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeError)
+"""What gzip and zipfile raise on damaged, encrypted or strangely compressed input."""
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One text: `name` is its path inside the folder or archive, `open` gives its (decompressed) bytes."""
+
+    name: str
+    label: str
+    """How messages name it."""
+    open: Callable[[], IO[bytes]]
+    archive_bytes: int | None
+    """Size of the compressed file that it comes from, None for plain text."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the suffix says that it is text, so that it is read without being named."""
+        return self.name.endswith(TEXT_SUFFIXES)
+
+
+def text_files(path: Path) -> list[TextFile]:
+    """The files of a folder or zip archive, sorted by name, or the one file that `path` is.
+
+    Hidden files are left out (and `__MACOSX/`). Raises DataError for a path that is missing or holds nothing, and for
+    an archive that is damaged or has a member with an absolute path, a `..` or a symbolic link.
+    """
+    try:
+        if path.is_dir():
+            files = [plain_or_gzip(file, file.relative_to(path).as_posix(), str(file)) for file in files_below(path)]
+        elif not path.exists():
+            raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
+        elif zipfile.is_zipfile(path):
+            files = zip_members(path)
+        elif path.suffix == ".zip":
+            raise DataError(f"{path} is not a zip archive, or is cut short; fetch it again")
+        else:
+            files = [plain_or_gzip(path, path.name, str(path))]
+    except PermissionError as error:
+        raise DataError(f"{error.filename}: no permission to read it; change that with chmod") from None
+    if not files:
+        raise DataError(f"{path} holds no files; put the text there, one sentence per line")
+    return files
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its subfolders, hidden ones left out, sorted by name."""
+    found = (file for file in folder.rglob("*") if file.is_file() and not hidden(file.relative_to(folder).as_posix()))
+    return sorted(found)
+
+
+def hidden(name: str) -> bool:
+    """Whether some part of the path starts with a dot, or is the folder of attributes that macOS puts into archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def plain_or_gzip(path: Path, name: str, label: str) -> TextFile:
+    """A file on disk."""
+    if path.suffix == ".gz":
+        return TextFile(name, label, lambda: cast(IO[bytes], gzip.open(path)), path.stat().st_size)
+    return TextFile(name, label, lambda: path.open("rb"), None)
+
+
+def zip_members(path: Path) -> list[TextFile]:
+    """The members of a zip archive, to be streamed from it."""
+    with damage_reported(str(path)), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    files = []
+    for member in sorted(members, key=lambda member: member.filename):
+        name, label = member.filename, f"{member.filename} in {path}"
+        if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+            raise DataError(f"{label}: the name leaves the archive's folder; this is no archive to trust")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise DataError(f"{label}: a symbolic link; put the file itself into the archive")
+        if not member.is_dir() and not hidden(name):
+            files.append(TextFile(name, label, partial(open_member, path, name), path.stat().st_size))
+    return files
+
+
+def open_member(path: Path, name: str) -> IO[bytes]:
+    """A stream of one member of a zip archive."""
+    with zipfile.ZipFile(path) as archive:  # the file below stays open until the member is closed
+        member = archive.open(name)
+    return cast(IO[bytes], gzip.open(member)) if name.endswith(".gz") else member
+
+
+def read_lines(file: TextFile) -> Iterator[str]:
+    """The lines of a file, without their ends, one after the other in bounded memory.
+
+    Raises DataError naming the file and the line: longer than MAX_LINE_BYTES, not UTF-8, a NUL byte, more bytes than
+    MAX_EXPANSION allows, damaged or encrypted.
+    """
+    total = 0
+    with damage_reported(file.label), file.open() as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            where = f"{file.label}, line {number}"
+            if len(line) > MAX_LINE_BYTES:
+                raise DataError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; put one sentence on a line")
+            total += len(line)
+            if file.archive_bytes is not None and total > max(FREE_BYTES, MAX_EXPANSION * file.archive_bytes):
+                raise DataError(
+                    f"{where}: more than {MAX_EXPANSION} times as large as its archive, like a zip bomb; "
+                    "give the text uncompressed if it is what it should be"
+                )
+            yield decoded(line, number, where)
+
+
+def decoded(line: bytes, number: int, where: str) -> str:
+    """A line as text, without its end. Raises DataError for NUL bytes and for bytes that are not UTF-8."""
+    if b"\0" in line:
+        raise DataError(f"{where}: a NUL byte; is this text? UTF-16 becomes UTF-8 with `iconv -f UTF-16 -t UTF-8`")
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        wrong = line[error.start]
+        raise DataError(
+            f"{where}: not UTF-8 (0x{wrong:02x} at byte {error.start}); convert it, say with `iconv -f LATIN1 -t UTF-8`"
+        ) from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+@contextmanager
+def damage_reported(label: str) -> Iterator[None]:
+    """Turn what the decompressors raise into a DataError that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except DAMAGE as error:
+        raise DataError(f"{label} cannot be read ({error}); it is damaged or encrypted: fetch it again") from None
+
+
+def content_sha256(path: Path) -> str:
+    """The fingerprint of `path`: a file's SHA-256, or one over the names and SHA-256s of a folder's files.
+
+    Raises DataError where there is nothing.
+    """
+    if path.is_file():
+        return sha256_of_file(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
+    digest = hashlib.sha256()
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of_file(file)}\0".encode())
+    return digest.hexdigest()
