@@ -16,8 +16,8 @@ help:            ## this list
 setup: $(READY)  ## .venv with the pinned packages, and lmplz
 $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	tools/build_lmplz.sh $(VENV)/bin/python $(VENV)/bin
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	touch $@
 
 repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side), then show the results

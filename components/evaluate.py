@@ -159,7 +159,7 @@ def write_posterior(path: Path, words: list[str], mu_ND: Tensor, log_var_ND: Ten
     columns = {"sentence": pa.array(words, pa.string())}
     for name, values_ND in (("mu", mu_ND), ("log_var", log_var_ND)):
         flat = pa.array(values_ND.float().numpy().ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, values_ND.shape[1])
+        columns[name] = pa.FixedSizeListArray.from_arrays(flat, max(values_ND.shape[1], 1))
     pq.write_table(pa.table(columns), path)
 
 

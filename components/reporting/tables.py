@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from components.reporting import paper
 from components.reporting.artifacts import Experiment
 from components.reporting.names import MEASURES, TABLE_1, dataset_name, system_name
-from components.reporting.notes import ranking_notes, size_note, subset_notes, text_notes
+from components.reporting.notes import corpus_notes, ranking_notes, subset_notes, text_notes
 from components.reporting.results import Row, explanation
 from components.reporting.summary import mean_and_spread, number, rankings, summarise
 
@@ -100,9 +100,7 @@ def table_1(experiment: Experiment) -> Table:
             sizes = [f"{count[split]:,}" for split in ("train", "valid", "test")]
             texts = (*sizes, number(corpus["mean_length"], 1), f"{corpus['vocabulary']:,}")
             lines.append(Line("ours", dataset, dataset_name(dataset), cells=tuple(Cell(text) for text in texts)))
-            unknown = corpus["test"]["oov_rate"]
-            notes.append(f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary.")
-            notes += size_note(dataset, count["train"])
+            notes += corpus_notes(dataset, corpus)
         if dataset in paper.TABLE_1:
             cells = tuple(
                 Cell(text, footnotes=footnotes.letter(dataset, "", column))
