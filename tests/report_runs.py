@@ -45,7 +45,8 @@ def write_corpus(folder: Path, dataset: str, train: int = 10_000) -> None:
             "sentences": {"train": train, "valid": 1900, "test": 1850},
             "mean_length": 14.26,
             "vocabulary": 5000,
-            "test": {"oov_rate": 0.0314},
+            "splits": {"test": {"out_of_vocabulary_rate": 0.0314}},
+            "repetitions": {"across": {"test_in_train": 12}},
         },
     )
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from components.reporting import paper
-from components.reporting.artifacts import Experiment
+from components.reporting.artifacts import Experiment, Record
 from components.reporting.names import dataset_name, system_name
 from components.reporting.results import Row
 
 
-def size_note(dataset: str, sentences: int) -> list[str]:
-    """A warning where a corpus has the name of one of the paper's, and not its size."""
-    expected = paper.TRAINING_SENTENCES.get(dataset)
+def corpus_notes(dataset: str, corpus: Record) -> list[str]:
+    """What makes the test set harder or easier, and a warning where a corpus is not the paper's of the same name."""
+    unknown = corpus["splits"]["test"]["out_of_vocabulary_rate"]
+    seen = corpus["repetitions"]["across"]["test_in_train"]
+    notes = [
+        f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary; of the test sentences "
+        f"{f'{seen:,}' if seen else 'none'} {'is' if seen <= 1 else 'are'} in the training set, too."
+    ]
+    expected, sentences = paper.TRAINING_SENTENCES.get(dataset), corpus["sentences"]["train"]
     if expected is None or abs(sentences - expected) <= 0.05 * expected:
-        return []
+        return notes
     return [
+        *notes,
         f"{dataset_name(dataset)} here has {sentences:,} training sentences, the paper's about {expected:,}: its "
-        "numbers were measured on another corpus."
+        "numbers were measured on another corpus.",
     ]
 
 
