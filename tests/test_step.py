@@ -49,14 +49,14 @@ def test_a_plain_call_and_the_command_line_write_the_same(tmp_path: Path) -> Non
     copy = copying_step()
     assert exit_code(copy, [*arguments(tmp_path), "--times", "2"]) == 0
     source = tmp_path / "source"
-    metadata = copy(
-        source=source, others=[source], settings=NgramSettings(order=3), target=tmp_path / "c", times=2
-    )
+    metadata = copy(source=source, others=[source], settings=NgramSettings(order=3), target=tmp_path / "c", times=2)
     assert metadata == {"copies": 2}
     assert (tmp_path / "a/b/text").read_text() == (tmp_path / "c/text").read_text() == "hellohello order 3 1"
 
 
-@pytest.mark.parametrize("failure", [ValueError("a bug"), DataError("bad"), OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "failure", [ValueError("a bug"), DataError("bad"), OSError(errno.ENOSPC, "full"), KeyboardInterrupt()]
+)
 def test_a_step_that_fails_leaves_the_old_output_and_nothing_else(tmp_path: Path, failure: Exception) -> None:
     old = tmp_path / "a/b"
     old.mkdir(parents=True)
