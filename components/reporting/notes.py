@@ -15,8 +15,8 @@ def corpus_notes(dataset: str, corpus: Record) -> list[str]:
     unknown = corpus["splits"]["test"]["out_of_vocabulary_rate"]
     seen = corpus["repetitions"]["across"]["test_in_train"]
     notes = [
-        f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary; of the test sentences "
-        f"{f'{seen:,}' if seen else 'none'} {'is' if seen <= 1 else 'are'} in the training set, too."
+        f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary; of the test "
+        f"sentences {f'{seen:,}' if seen else 'none'} {'is' if seen <= 1 else 'are'} in the training set, too."
     ]
     expected, sentences = paper.TRAINING_SENTENCES.get(dataset), corpus["sentences"]["train"]
     if expected is None or abs(sentences - expected) <= 0.05 * expected:

@@ -137,7 +137,7 @@ def draw_scatter(axes: Axes, points: Sequence[Point], drawn: dict[str, Style]) -
     """The points over a family of lines on which NLL = KL + reconstruction is the same."""
     right = max(1.08 * max(point.kl or 0.0 for point in points), 1.0)
     low, high = min(p.reconstruction for p in points), max(p.reconstruction for p in points)
-    margin = 0.1 * (high - low) or 1.0
+    margin = max(0.1 * (high - low), 0.25 * right - (high - low) / 2)  # no flatter than 1 to 2, or the lines crowd
     axes.set(xlim=(-0.02 * right, right), ylim=(low - margin, high + margin))
     step = axes.get_yticks()[1] - axes.get_yticks()[0]
     for level in np.arange(axes.get_yticks()[0], high + margin + right + step, step):
