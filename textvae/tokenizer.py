@@ -92,9 +92,8 @@ class Tokenizer:
         return [[self._word(token.text) for token in tokens] for tokens in sentences]
 
     def _word(self, text: str) -> str:
-        if text in UNKNOWN_FORMS:
-            return UNKNOWN_WORD
-        return text.lower() if self.lowercase else text
+        word = text.lower() if self.lowercase else text
+        return UNKNOWN_WORD if text in UNKNOWN_FORMS or word in UNKNOWN_FORMS else word
 
 
 def chunks(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
