@@ -85,6 +85,9 @@ class Objective:
         self.heads: nn.ModuleDict = nn.ModuleDict()
         """Networks of the objective's own (a bag-of-words head, an energy); not part of the trained model."""
         self.gradient_norms: dict[str, float] = {}
+        """Of the last step, by group, before clipping."""
+        self.largest_energy: float | None = None
+        """For a DivergedError: the largest finite |f| of the last batch, where there is an energy."""
         self.learning_rate = training.learning_rate
         self.build()
         self.optimizers = self.make_optimizers()
@@ -153,7 +156,7 @@ class Objective:
                 self.gradient_norms[name] = norm
                 total += norm**2
         if not total**0.5 < float("inf"):
-            raise DivergedError(f"the gradient norm ({optimizer})", total**0.5, None)
+            raise DivergedError(f"the gradient norm ({optimizer})", total**0.5, self.largest_energy)
         everything = [p for parameters in groups.values() for p in parameters if p.grad is not None]
         nn.utils.clip_grads_with_norm_(everything, self.training.clip_norm, torch.tensor(total**0.5))
         self.optimizers[optimizer].step()
@@ -182,11 +185,11 @@ class Objective:
         total: Tensor = self.network.decoder(batch, z_BD, inputs_BT)[0]
         return total / len(batch)
 
-    def check_finite(self, losses: Losses, largest_energy: float | None = None) -> None:
+    def check_finite(self, losses: Losses) -> None:
         """Raises DivergedError naming the first term that is not finite."""
         for name, value in reversed(losses.terms().items()):
             if not torch.isfinite(value):
-                raise DivergedError(name, float(value.detach()), largest_energy)
+                raise DivergedError(name, float(value.detach()), self.largest_energy)
 
 
 def optimizer_of(

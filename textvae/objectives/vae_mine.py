@@ -80,7 +80,6 @@ class VAEMINE(Annealed):
         self.energy = Energy(settings.hidden, settings.latent, self.config.energy_hidden)
         self.heads["energy"] = self.energy
         self.log_z: Tensor | None = None
-        self.largest_energy = 0.0
         self._warned = False
 
     def head_parameters(self) -> Iterable[nn.Parameter]:
@@ -119,16 +118,19 @@ class VAEMINE(Annealed):
         else:
             marginal_scores = self.energy.all_pairs(hidden_MH, z_MD)
             f_joint_M = marginal_scores.diagonal()
-        self.watch(f_joint_M)
+        self.watch(f_joint_M, marginal_scores)
         log_z = mi.log_partition(marginal_scores, self.config.marginal)
         before = torch.zeros_like(log_z) if self.log_z is None else self.log_z
         self.log_z = mi.update_log_z(self.log_z, log_z, self.config.xi_decay)
         log_xi = mi.log_xi(before if self.config.stale_xi else self.log_z, self.config.xi)
         return mi.tangent_bound(f_joint_M, log_z, log_xi)
 
-    def watch(self, f_joint_M: Tensor) -> None:
+    def watch(self, f_joint_M: Tensor, marginal_scores: Tensor) -> None:
         """Note the largest |f| for the error of a diverging run; warn once when f drifts."""
-        self.largest_energy = float(f_joint_M.detach().abs().max())
+        scores = torch.cat([f_joint_M.detach(), marginal_scores.detach().flatten()]).abs()
+        finite = scores[torch.isfinite(scores)]
+        if len(finite):  # NaN is no JSON, and says nothing: the batch before then does
+            self.largest_energy = float(finite.max())
         mean = float(f_joint_M.detach().mean())
         if not self._warned and not math.isnan(mean) and abs(mean) > ENERGY_MEAN_LIMIT:
             self._warned = True
@@ -155,10 +157,6 @@ class VAEMINE(Annealed):
         super().apply_gradients()
         if self.config.energy_trained and any(p.grad is not None for p in self.energy.parameters()):
             self.step_clipped("energy", {"energy": list(self.energy.parameters())})
-
-    def check_finite(self, losses: Losses, largest_energy: float | None = None) -> None:
-        """As the base; the error also names the largest |f| of the batch."""
-        super().check_finite(losses, self.largest_energy)
 
     def state(self) -> dict[str, Any]:
         """The average of log Z, exactly (hexadecimal)."""
