@@ -39,8 +39,9 @@ class Position:
     """Batches of the epoch that are done."""
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    """Of the epoch's losses over its sentences, and of its gradient norms over its steps."""
-    sentences: int = 0
+    """Of the epoch's losses and gradient norms, each weighted by its batch's sentences."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """The sentences in each sum: a batch of one has no Ihat, for example."""
     not_improved: int = 0
     reference: float = math.inf
     """The validation loss that the next one is compared with."""
@@ -152,6 +153,7 @@ class Trainer:
             batch = collate(self.train, self.batches[self.at.position], self.device)
             self.network.train()
             torch.manual_seed(stream(self.seed, self.at.step))
+            self.objective.gradient_norms.clear()
             losses = self.objective.update(batch, self.at.step)
             self.accumulate(losses, len(batch))
             self.at.step += 1
@@ -163,11 +165,11 @@ class Trainer:
 
     def accumulate(self, losses: Losses, sentences: int) -> None:
         """Add a step to the epoch's sums."""
-        values = {name: float(value.detach()) * sentences for name, value in losses.terms().items()}
-        norms = {f"grad_norm_{name}": norm * sentences for name, norm in self.objective.gradient_norms.items()}
+        values = {name: float(value.detach()) for name, value in losses.terms().items()}
+        norms = {f"grad_norm_{name}": norm for name, norm in self.objective.gradient_norms.items()}
         for name, value in {**values, **norms}.items():
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + value
-        self.at.sentences += sentences
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + value * sentences
+            self.at.counts[name] = self.at.counts.get(name, 0) + sentences
 
     def end_epoch(self) -> None:
         """Validate, write the epoch's row, select weights, decay the learning rate."""
@@ -176,14 +178,14 @@ class Trainer:
         if self.network.kind == "vae":
             row |= {"beta": objective.kl_weight(step - 1), "log_batch_size": math.log(self.training.batch_size)}
         own = {"loss": "train_loss", "reconstruction": "train_reconstruction", "kl": "train_kl"}
-        row |= {own.get(name, name): value / self.at.sentences for name, value in self.at.sums.items()}
+        row |= {own.get(name, name): value / self.at.counts[name] for name, value in self.at.sums.items()}
         row |= validation(self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples)
         self.select(row)
         self.objective.after_epoch(row)
         self.curves.append(row)
         self.on_epoch(row)
         self.at.epoch += 1
-        self.at.position, self.at.sums, self.at.sentences = 0, {}, 0
+        self.at.position, self.at.sums, self.at.counts = 0, {}, {}
 
     def select(self, row: dict[str, Any]) -> None:
         """Keep the best weights; He et al.'s schedule: after `decay_patience` epochs in a row without improvement,
@@ -221,7 +223,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
         return {
-            "at": {**vars(self.at), "sums": dict(self.at.sums)},
+            "at": vars(self.at),
             "curves": self.curves,
             "network": cloned(self.network),
             "heads": cloned(self.objective.heads),
