@@ -156,7 +156,7 @@ def test_initialisation_is_he_et_als(kind: Kind) -> None:
     assert len(embeddings) == (2 if kind == "vae" else 1)
     for name, parameter in network.named_parameters():
         bound = 0.1 if name in embeddings else 0.01
-        values = parameter[1:] if name in embeddings else parameter
+        values = (parameter[1:] if name in embeddings else parameter).detach()
         assert 0.9 * bound < float(values.abs().max()) <= bound, name
         assert abs(float(values.mean())) < 6 * bound / math.sqrt(3 * values.numel()), name
         assert float(values.std()) == pytest.approx(bound / math.sqrt(3), rel=0.25), name
@@ -194,3 +194,14 @@ def test_the_sample_has_the_posteriors_mean_and_variance() -> None:
     # mu + sigma * noise with sigma = (2, 0.5)
     z = reparameterised(mu, log_var, torch.tensor([[1.5, -1.0]]))
     torch.testing.assert_close(z, torch.tensor([[4.0, -2.5]]))
+
+
+def test_pytorchs_initialisation_is_there_for_adam() -> None:
+    """torch.nn.LSTM draws from uniform(-1/sqrt(H), 1/sqrt(H)), torch.nn.Embedding from N(0, 1)."""
+    torch.manual_seed(1)
+    settings = ModelSettings(embedding=20, hidden=25, latent=8, initialisation="pytorch")
+    decoder = Network("vae", 500, settings).decoder
+    for parameter in decoder.lstm.parameters():
+        assert 0.19 < float(parameter.detach().abs().max()) <= 0.2
+    assert float(decoder.embedding.weight[1:].detach().std()) == pytest.approx(1, abs=0.05)
+    assert not decoder.embedding.weight[0].any()
