@@ -151,7 +151,9 @@ def test_different_decodings_are_named_and_not_compared(tmp_path: Path) -> None:
 
 def test_discounts_that_fell_back_are_flagged(tmp_path: Path) -> None:
     marks(tmp_path, {"a": [5.0, 5.0], "vae_mine": [6.0, 6.0]}, vae_mine={"discount_fallback": ["samples"]})
-    assert "fixed ones were used for those of VAE-MINE" in (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    assert "fixed ones stand behind the RPPL of VAE-MINE:" in text
+    assert "the FPPL of" not in text
 
 
 def test_real_text_is_a_row_and_the_decoding_is_named(reports: Path) -> None:

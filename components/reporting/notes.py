@@ -9,6 +9,9 @@ from components.reporting.artifacts import Experiment, Record
 from components.reporting.names import dataset_name, system_name
 from components.reporting.results import Row
 
+MEASURES_OF = {"train": "FPPL", "samples": "RPPL"}
+"""What depends on a language model, by the text that the model was trained on (its name in ngram.json)."""
+
 
 def corpus_notes(dataset: str, corpus: Record) -> list[str]:
     """What makes the test set harder or easier, and a warning where a corpus is not the paper's of the same name."""
@@ -60,16 +63,13 @@ def text_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
             notes.append(f"FPPL and RPPL on {dataset_name(dataset)}: {'; '.join(texts)}.")
         if len({row["decoding"] for row in here}) > 1:
             notes.append(f"{dataset_name(dataset)}: FPPL and RPPL of different decodings are not compared.")
-        fallbacks = {
-            "the training sentences" if text == "train" else f"those of {system_name(row['system'])}"
-            for row in here
-            for text in row["discount_fallback"].split()
-        }
-        if fallbacks:
-            notes.append(
-                f"{dataset_name(dataset)}: too few or too uniform sentences for Kneser-Ney's discounts, so fixed "
-                f"ones were used for {', '.join(sorted(fallbacks, reverse=True))}: compare these numbers with care."
-            )
+        for text, name in MEASURES_OF.items():
+            systems = dict.fromkeys(system_name(row["system"]) for row in here if text in row["discount_fallback"])
+            if systems:
+                notes.append(
+                    f"{dataset_name(dataset)}: too little or too uniform text for Kneser-Ney's discounts, so that fixed "
+                    f"ones stand behind the {name} of {', '.join(systems)}: compare them with care."
+                )
     return notes
 
 
