@@ -67,7 +67,7 @@ def text_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
             systems = dict.fromkeys(system_name(row["system"]) for row in here if text in row["discount_fallback"])
             if systems:
                 notes.append(
-                    f"{dataset_name(dataset)}: too little or too uniform text for Kneser-Ney's discounts, so that fixed "
+                    f"{dataset_name(dataset)}: too little or too uniform text for Kneser-Ney's discounts, so fixed "
                     f"ones stand behind the {name} of {', '.join(systems)}: compare them with care."
                 )
     return notes
