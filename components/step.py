@@ -25,6 +25,8 @@ from textvae.config import validated
 from textvae.errors import DataError, SettingsError, TextVAEError
 from textvae.files import write_json
 
+IDENTITY = ("dataset", "system", "seed")
+"""What every artifact carries inside, so that a fan-in never guesses from a path."""
 IO_ERROR_EXIT_CODE = 74
 INTERRUPTED_EXIT_CODE = 130
 MOUNTED_STORES = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
@@ -108,7 +110,8 @@ class Step:
             stopwatch = Stopwatch(self.name)
             metadata = self(**{p.name: parsed(p, options[p.name]) for p in self.parameters})
             if timings is not None:
-                write_json(timings, stopwatch.read())
+                identity = {key: metadata[key] for key in IDENTITY if key in metadata}
+                write_json(timings, {**identity, **stopwatch.read()})
             if executor_input is not None:
                 write_executor_output(json.loads(executor_input), metadata)
 

@@ -27,7 +27,7 @@ def copying_step(failure: Exception | None = None) -> Step:
         (target / "text").write_text(source.read_text() * times + f" order {settings.order} {len(others)}")
         if failure is not None:
             raise failure
-        return {"copies": times}
+        return {"copies": times, "dataset": "d"}
 
     return copy
 
@@ -50,7 +50,7 @@ def test_a_plain_call_and_the_command_line_write_the_same(tmp_path: Path) -> Non
     assert exit_code(copy, [*arguments(tmp_path), "--times", "2"]) == 0
     source = tmp_path / "source"
     metadata = copy(source=source, others=[source], settings=NgramSettings(order=3), target=tmp_path / "c", times=2)
-    assert metadata == {"copies": 2}
+    assert metadata == {"copies": 2, "dataset": "d"}
     assert (tmp_path / "a/b/text").read_text() == (tmp_path / "c/text").read_text() == "hellohello order 3 1"
 
 
@@ -112,7 +112,7 @@ def test_the_executor_output_carries_the_metadata_to_kubeflow(tmp_path: Path) ->
     executor_input = {"outputs": {"outputFile": str(output_file), "artifacts": {"target": {"artifacts": [artifact]}}}}
     assert exit_code(copying_step(), [*arguments(tmp_path), "--executor-input", json.dumps(executor_input)]) == 0
     said = json.loads(output_file.read_text())["artifacts"]["target"]["artifacts"]
-    assert said == [{**artifact, "metadata": {"kept": 1, "copies": 1}}]
+    assert said == [{**artifact, "metadata": {"kept": 1, "copies": 1, "dataset": "d"}}]
 
 
 def test_the_timings_file_says_what_ran_where(tmp_path: Path) -> None:
@@ -120,6 +120,7 @@ def test_the_timings_file_says_what_ran_where(tmp_path: Path) -> None:
     assert exit_code(copying_step(), [*arguments(tmp_path), "--timings", str(timings)]) == 0
     said = json.loads(timings.read_text())
     assert said["step"] == "copy"
+    assert said["dataset"] == "d"
     assert said["wall_s"] >= 0
     assert len(said["code_sha256"]) == 64
     assert said["versions"]["python"].startswith("3.")
