@@ -123,7 +123,8 @@ def ngram(
     real_text = {"fppl": real.value, "tokens": real.tokens, "oov": real.oov}
     content = {**identity, **measures, "order": settings.order, "discount_fallback": fallback, "real_text": real_text}
     write_json(ngram, content)
-    return {name: measures[name] for name in ("fppl", "rppl", "rppl_pad") if measures[name] is not None}
+    shown = {**identity, **{name: measures[name] for name in ("fppl", "rppl", "rppl_pad")}}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def words_by_id(vocabulary: Vocabulary) -> pa.Array:
