@@ -184,7 +184,8 @@ def cli_annotation(parameter: Parameter) -> Any:
     """The type and option by which typer reads `parameter`."""
     option = typer.Option(parameter.option, help=parameter.help, show_default=parameter.kind == "value")
     kinds: dict[str, Any] = {"input": Path, "inputs": list[str], "output": Path, "settings": str}
-    return Annotated[kinds.get(parameter.kind, parameter.type), option]
+    annotated: Any = Annotated  # of a type that only this moment knows
+    return annotated[kinds.get(parameter.kind, parameter.type), option]
 
 
 def parsed(parameter: Parameter, value: Any) -> Any:

@@ -126,9 +126,7 @@ def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Pat
     (tmp_path / "run_stage.py").write_text(RUNS_A_STAGE)
     graph = stages(finished)
     wanted = ["settings", "fetch@tiny", "preprocess@tiny", "report"]
-    wanted += [
-        f"{stage}@tiny-{s}-1" for stage in RUN_STAGES for s in ("vae_mine", "lstm_lm")
-    ]
+    wanted += [f"{stage}@tiny-{s}-1" for stage in RUN_STAGES for s in ("vae_mine", "lstm_lm")]
     for name in wanted:
         step, options = step_and_options(graph[name].cmd)
         for parameter in step.parameters:
@@ -199,9 +197,7 @@ def test_a_new_seed_adds_its_runs_and_one_job_gives_the_numbers_of_two(project: 
     changed["grid"]["systems"] = ["lstm_lm"]
     write_params(project, changed)
     ran = stages_run(run(project, "dvc", "repro"))
-    assert ran == {"settings", "report"} | {
-        f"{stage}@tiny-lstm_lm-2" for stage in RUN_STAGES
-    }
+    assert ran == {"settings", "report"} | {f"{stage}@tiny-lstm_lm-2" for stage in RUN_STAGES}
     assert [row.split(",")[1:3] for row in results(project)] == [["lstm_lm", "1"], ["lstm_lm", "2"]]
     assert results(project)[0] == before["lstm_lm"]
 
