@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -146,7 +147,7 @@ class Step:
 
         types: dict[str, Any] = {
             "input": lambda p: dsl.Input[getattr(dsl, p.artifact)],
-            "inputs": lambda p: dsl.Input[list[getattr(dsl, p.artifact)]],
+            "inputs": lambda p: dsl.Input[GenericAlias(list, (getattr(dsl, p.artifact),))],
             "output": lambda p: dsl.Output[getattr(dsl, p.artifact)],
             "settings": lambda p: str,
             "value": lambda p: p.type,
