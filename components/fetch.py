@@ -1,6 +1,7 @@
 """A source of text (a package, a file, a folder) -> tokenised sentences per split."""
 
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -114,7 +115,7 @@ def path_source(path: Path, settings: FetchSettings, tokenizer: Tokenizer, dropp
             if name not in by_name:
                 raise DataError(f"{path} has no file {name!r}, the {split} split; it holds: {names}")
         files = [by_name[name] for name in settings.splits.values()]
-    elif len(files) > 1 or path.is_dir():
+    elif path.is_dir() or zipfile.is_zipfile(path):
         files = [file for file in files if file.is_text]
         if not files:
             raise DataError(f"{path} holds no .txt or .gz file, only {names}; rename them, or name them under `splits`")
