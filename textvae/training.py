@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from textvae.checkpoint import cloned
-from textvae.config import TrainSettings
+from textvae.config import TrainSettings, validated
 from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
 from textvae.device import resolve_device
+from textvae.errors import SettingsError
 from textvae.evaluation import validation
 from textvae.networks import Network
 from textvae.objectives import objective_class
@@ -75,6 +76,8 @@ class Trainer:
         store: where unfinished states live; None keeps none.
         on_epoch: called with each row of the learning curve.
         stop: asked before every step whether to stop.
+
+    Raises SettingsError for settings that the objective does not know, or under which no epoch could be selected.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Trainer:
         self.curves: list[dict[str, Any]] = []
         self.batches: list[IntArray] = self.batches_of_epoch(0)
         objective = objective_class(settings.objective.get("name"))
-        config = objective.Config(**settings.objective)
+        config = validated(objective.Config, settings.objective, f"{settings.system}: objective")
         torch.manual_seed(stream(seed, -1))
         network = Network(objective.kind, vocabulary_size, settings.model)
         self.objective: Objective = objective(config, network, self.training, len(self.batches), self.draw_batch)
@@ -104,6 +107,12 @@ class Trainer:
         self.objective.heads.to(self.device)
         self.network = network
         self.best, self.best_iw = cloned(network), cloned(network)
+        ends = range(len(self.batches), self.training.epochs * len(self.batches) + 1, len(self.batches))
+        if not any(self.objective.selectable(step) for step in ends):
+            raise SettingsError(
+                f"training.epochs is {self.training.epochs}, and the schedule of {settings.system} ends none of them "
+                "at beta = 1, where weights can be selected: train longer or shorten the objective's schedule"
+            )
 
     def batches_of_epoch(self, epoch: int) -> list[IntArray]:
         """The epoch's batches, in order."""
@@ -180,6 +189,9 @@ class Trainer:
         own = {"loss": "train_loss", "reconstruction": "train_reconstruction", "kl": "train_kl"}
         row |= {own.get(name, name): value / self.at.counts[name] for name, value in self.at.sums.items()}
         row |= validation(self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples)
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise DivergedError(name, value, objective.largest_energy)
         self.select(row)
         self.objective.after_epoch(row)
         self.curves.append(row)
