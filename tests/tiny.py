@@ -19,10 +19,11 @@ from textvae.objectives import objective_class
 from textvae.vocabulary import Vocabulary
 
 WORDS = ["the", "a", "cat", "dog", "bird", "sees", "likes", "small", "old", "sleeps", "sings", "today"]
-MODEL = ModelSettings(embedding=6, hidden=10, latent=3, dropout=0.2)
+MODEL = ModelSettings(embedding=6, hidden=10, latent=3, dropout=0.2, initialisation="pytorch")
 SHORT: dict[str, Any] = {
     "annealing_epochs": 1.0,
     "cyclical_epochs": 1.0,
+    "cycles": 1,
     "energy_hidden": 8,
     "bow_hidden": 8,
     "inner_steps": 4,
@@ -92,7 +93,7 @@ def train_settings(
     short = {name: value for name, value in SHORT.items() if name in config.model_fields}
     defaults: dict[str, Any] = {
         "optimizer": "adam",
-        "learning_rate": 0.02,
+        "learning_rate": 0.05,
         "batch_size": 8,
         "epochs": 4,
         "decay_from_epoch": 2,
