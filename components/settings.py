@@ -4,14 +4,13 @@ A stage of dvc.yaml depends on its file, so it reruns when, and only when, somet
 editing how samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
+from components.sources import content_sha256
 from components.step import Input, Output, step
 from textvae.config import Params, ReportSettings, TrainSettings, validated
-from textvae.errors import DataError
-from textvae.files import sha256_of_file, write_json
+from textvae.files import write_json
 from textvae.objectives import objective_class, objective_sha256
 
 
@@ -64,18 +63,6 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
     return files
-
-
-def content_sha256(path: Path) -> str:
-    """Hash of a file, or of a folder's files and their names. Raises DataError where there is nothing."""
-    if path.is_file():
-        return sha256_of_file(path)
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder (a `path:` of params.yaml, relative to the project's root)")
-    digest = hashlib.sha256()
-    for file in sorted(f for f in path.rglob("*") if f.is_file()):
-        digest.update(f"{file.relative_to(path)}\0{sha256_of_file(file)}\0".encode())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":
