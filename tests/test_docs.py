@@ -1,0 +1,205 @@
+"""docs/ keeps up with the code: every system, setting and column is there, and the numbers printed are recomputed."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_mutual_information as bias
+from pydantic import BaseModel
+from tiny import tiny_corpus, train_settings
+
+from components import evaluate, ngram
+from components.reporting import context, names, paper, results
+from textvae.config import (
+    EvaluationSettings,
+    ModelSettings,
+    NgramSettings,
+    Params,
+    SamplingSettings,
+    TrainingSettings,
+)
+from textvae.objectives import objective_class, objective_names
+from textvae.training import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+METRICS, SYSTEMS = (ROOT / "docs" / name for name in ("metrics.md", "systems.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARAMS = Params.load(ROOT / "params.yaml")
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands below a heading, up to the next one of its level or a higher one."""
+    level = heading.split(" ")[0]
+    text = page.read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{page.name} has no heading {heading!r}"
+    return found[1]
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """The cells of every table row, by the first cell."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+def defaults(model: type[BaseModel]) -> dict[str, str]:
+    """Each setting as the docs print it."""
+    fields = {f"`{name}`": field.default for name, field in model.model_fields.items() if name != "name"}
+    return {name: "none" if value is None else str(value) for name, value in fields.items()}
+
+
+# --- systems and settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("system", sorted({*PARAMS.systems, *objective_names()}))
+def test_every_system_has_a_section_and_a_row_in_the_overview(system: str) -> None:
+    assert f"`{system}`" in table_rows(section(SYSTEMS, "## Overview"))
+    assert len(section(SYSTEMS, f"### `{system}`")) > 100
+
+
+@pytest.mark.parametrize("system", objective_names())
+def test_every_setting_of_an_objective_is_there_with_its_default(system: str) -> None:
+    documented = table_rows(section(SYSTEMS, f"### `{system}`"))
+    for name, default in defaults(objective_class(system).Config).items():
+        assert documented.get(name, [None])[0] == default, f"{system}: the row of {name} should give {default}"
+
+
+@pytest.mark.parametrize("system", PARAMS.systems)
+def test_what_params_yaml_sets_apart_from_the_defaults_is_there(system: str) -> None:
+    objective = dict(PARAMS.systems[system]["objective"])
+    fields = objective_class(objective.pop("name")).Config.model_fields
+    text = section(SYSTEMS, f"### `{system}`")
+    for name, value in objective.items():
+        shown = f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
+        assert value == fields[name].default or shown in text, f"{system}: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "model"),
+    [
+        (SYSTEMS, "### The architecture", ModelSettings),
+        (SYSTEMS, "### Training", TrainingSettings),
+        (METRICS, "### Settings", EvaluationSettings),
+        (METRICS, "### Settings", SamplingSettings),
+        (METRICS, "### Settings", NgramSettings),
+    ],
+)
+def test_every_setting_of_the_steps_is_there_with_its_default(page: Path, heading: str, model: type[BaseModel]) -> None:
+    text = section(page, heading)
+    for name, default in defaults(model).items():
+        assert f"{name} | {default} |" in text, f"{name} should be given as {default}"
+
+
+# --- columns -----------------------------------------------------------------------------------------------------
+
+
+def assert_documented(text: str, columns: Any) -> None:
+    missing = [column for column in columns if f"`{column}`" not in text]
+    assert not missing
+
+
+def test_every_column_of_results_csv_is_explained() -> None:
+    first_cells = " ".join(table_rows(section(METRICS, "## Every column of results.csv")))
+    assert_documented(first_cells, results.COLUMNS)
+    assert_documented(METRICS.read_text(encoding="utf-8"), (*evaluate.MEASURES, *ngram.MEASURES))
+
+
+def test_every_column_of_the_report_is_named() -> None:
+    text = section(METRICS, "## The report")
+    labels = [*names.TABLE_1, *(measure.label for measure in names.MEASURES.values()), *context.STEPS]
+    assert [label for label in labels if label not in text] == []
+
+
+def test_every_column_of_the_learning_curves_is_explained() -> None:
+    """Those that the report knows, and those that a short training of every system writes."""
+    first_cells = " ".join(table_rows(section(METRICS, "## Learning curves")))
+    assert_documented(first_cells, results.CURVE_COLUMNS)
+    corpus = tiny_corpus()
+    for system in objective_names():
+        settings = train_settings(system, epochs=1)
+        curves = Trainer(settings, corpus.train, corpus.valid, corpus.size, seed=1).run().curves
+        assert_documented(first_cells, curves[0])
+
+
+# --- links and names ---------------------------------------------------------------------------------------------
+
+
+def anchor(heading: str) -> str:
+    """GitHub's: lower case, punctuation dropped, spaces as hyphens."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in [anchor(heading) for heading in headings], f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [METRICS, SYSTEMS], ids=lambda page: page.name)
+def test_every_test_and_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    tests = {name for file in ROOT.glob("tests/test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    assert set(re.findall(r"`(test_\w+)`", text)) <= tests
+    files = set(re.findall(r"`((?:components|textvae|tests|pipelines)/[\w/]+\.py)`", text))
+    assert files
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    for file, functions in re.findall(r"`([\w/]+\.py)`:? ?\(?((?:`\w+`(?:, )?)+)\)?", text):
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for function in re.findall(r"`(\w+)`", functions):
+            assert re.search(rf"(def|class) {function}\b", source), f"{file} has no {function}"
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_the_lengths_that_the_papers_perplexities_imply() -> None:
+    documented = table_rows(section(METRICS, "## What does not add up in the paper's tables"))
+    for system in paper.ALL:
+        rows = [paper.TABLE_2[dataset, system] for dataset in paper.TABLE_1]
+        assert documented[names.system_name(system)] == [f"{row['nll'] / math.log(row['ppl']):.2f}" for row in rows]
+
+
+def sizes_of_bias(size: int, marginal: Any, kind: Any, xi: str) -> str:
+    """`0.026 ↓, 38% ↓`: norm and direction at the PMI, share of the true gradient and direction away from it."""
+    texts = []
+    for table in (bias.SMALL_PMI, bias.SMALL_TABLE):
+        found, truth = bias.gradient_bias(table, size, marginal, kind, xi), bias.true_gradient(table, kind)
+        if found.norm() < 1e-9:
+            texts.append("0")
+            continue
+        share = table is bias.SMALL_TABLE
+        number = f"{found.norm() / truth.norm():.0%}" if share else f"{found.norm():.3f}"
+        texts.append(f"{number} {'↑' if (found * table).sum() > 0 else '↓'}")
+    return ", ".join(texts)
+
+
+@pytest.mark.parametrize("marginal", bias.MARGINALS)
+@pytest.mark.parametrize("kind", bias.KINDS)
+def test_the_gradient_s_bias_at_four_pairs(marginal: Any, kind: Any) -> None:
+    cells = [sizes_of_bias(4, marginal, kind, xi) for xi in ("true", "previous", "batch")]
+    assert f"| `{marginal}` | {kind} | {' | '.join(cells)} |" in section(SYSTEMS, "## The bias of a batch's gradient")
+
+
+@pytest.mark.parametrize("size", [2, 4, 6, 8])
+def test_the_gradient_s_bias_falls_with_the_batch(size: int) -> None:
+    cells = [sizes_of_bias(size, marginal, "reciprocal", "batch") for marginal in bias.MARGINALS]
+    assert f"| {size} | {' | '.join(cells)} |" in section(SYSTEMS, "## The bias of a batch's gradient")
+
+
+def test_the_infovae_s_kernel_is_nearly_flat() -> None:
+    text = section(SYSTEMS, "### `infovae`")
+    wide, narrow = (1 + 4 / 64**2) ** -32, (1 + 2 / 64**2) ** -32
+    mmd = 1 + wide - 2 * narrow
+    for value in (f"{math.exp(-128 / 4096):.3f}", f"{mmd:.5f}", f"{9 * mmd:.3f} nats"):
+        assert value in text
