@@ -105,7 +105,7 @@ class Repetitions:
         within: Counter[str] = Counter()
         across: Counter[str] = Counter()
         for path in self._paths:
-            counts = bucket_counts(path.read_bytes())
+            counts = bucket_counts(path)
             for split, own in counts.items():
                 within[split] += sum(own.values()) - len(own)
             for split, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
@@ -114,10 +114,10 @@ class Repetitions:
         return {"within": dict(within), "across": dict(across)}
 
 
-def bucket_counts(content: bytes) -> dict[str, Counter[bytes]]:
+def bucket_counts(path: Path) -> dict[str, Counter[bytes]]:
     """How often each hash of a bucket occurs, by split."""
     counts: dict[str, Counter[bytes]] = {split: Counter() for split in SPLITS}
-    size = 1 + DIGEST_BYTES
-    for start in range(0, len(content), size):
-        counts[SPLITS[content[start]]][content[start + 1 : start + size]] += 1
+    with path.open("rb") as stream:
+        while record := stream.read(1 + DIGEST_BYTES):
+            counts[SPLITS[record[0]]][record[1:]] += 1
     return counts

@@ -1,7 +1,7 @@
 """Text files, plain, gzipped or inside a zip archive, read line by line. Nothing is ever extracted to disk.
 
-Lines end at `\\n` alone (a `\\r` before it is dropped), so that U+0085 or U+2028 inside a sentence splits nothing. A
-byte order mark at the start of a file is dropped. What is wrong is a DataError that names the file and the line.
+Lines end at `\\n` alone (a `\\r` before it is white space to the tokeniser), so that U+0085 or U+2028 inside a sentence
+splits nothing. A byte order mark at the start of a file is dropped. What is wrong is a DataError naming file and line.
 """
 
 import gzip
@@ -145,7 +145,7 @@ def decoded(line: bytes, number: int, where: str) -> str:
         raise DataError(
             f"{where}: not UTF-8 (0x{wrong:02x} at byte {error.start}); convert it, say with `iconv -f LATIN1 -t UTF-8`"
         ) from None
-    return text.removesuffix("\n").removesuffix("\r")
+    return text.removesuffix("\n")
 
 
 @contextmanager

@@ -172,6 +172,7 @@ def test_no_sentence_is_in_two_drawn_splits(tmp_path: Path) -> None:
 
 
 def test_a_corpus_is_not_held_in_memory(tmp_path: Path) -> None:
+    fetched(tmp_path / "first", **three_splits(tmp_path / "in", b"what is imported on the way does not count\n"))
     source = three_splits(tmp_path / "in", b"one sentence of seven words is this\n" * 50_000)
     size = 50_000 * 36
     tracemalloc.start()

@@ -152,11 +152,12 @@ def test_the_content_hash_sees_ids_and_words_and_nothing_else(tmp_path: Path) ->
     changed = {
         digest("d", train="a b\na b c\nc b a d\n"),  # another order
         digest("e", valid="a\ne a b c\n"),  # another border between sentences
-        digest("f", train=TEXT["train"].replace("d", "x")),  # the same ids, another word
+        digest("f", train=TEXT["train"].replace("d", "x"), test=TEXT["test"].replace("d", "x")),  # the same ids
         digest("g", vocabulary_size=2),
         digest("h", valid=TEXT["test"], test=TEXT["valid"]),
+        digest("i", valid=TEXT["valid"] + "d\n", test=TEXT["test"].removeprefix("d\n")),  # another border of splits
     }
-    assert len(changed | same) == 6
+    assert len(changed | same) == 7
 
 
 def test_parquet_says_what_it_is_and_comes_in_bounded_row_groups(
@@ -173,13 +174,14 @@ def test_parquet_says_what_it_is_and_comes_in_bounded_row_groups(
 
 
 def test_a_corpus_is_not_held_in_memory(tmp_path: Path) -> None:
-    texts = {"train": "one sentence of seven words is this\n" * 50_000, "valid": "a\n", "test": "a\n"}
+    encoded(tmp_path / "first", TEXT)  # what is imported on the way does not count
+    texts = {"train": "one sentence of seven words is this\n" * 30_000, "valid": "a\n", "test": "a\n"}
     fetched(tmp_path, **three_splits(tmp_path / "in", *(texts[split].encode() for split in SPLITS)))
     tracemalloc.start()
     preprocess(raw=tmp_path / "raw", settings=PreprocessSettings(dataset="mine"), corpus=tmp_path / "corpus")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2_000_000  # a row group of 8,192 sentences, file buffers; the text is 1.8 MB, as lists of ids 5 MB
+    assert peak < 1_000_000  # a row group of 8,192 sentences, file buffers; as lists of ids it would be 3.6 MB
 
 
 @pytest.mark.parametrize("kind", ["words", "spaces"])
@@ -191,6 +193,15 @@ def test_a_users_sentence_becomes_the_same_ids_as_the_corpus(tmp_path: Path, kin
     ids = vocabulary.encode(Tokenizer.of(vocabulary.tokenizer)("It doesn't work, Mr. Hay."))
     assert ids == pq.read_table(tmp_path / "corpus/train.parquet")["tokens"].to_pylist()[0]
     assert UNK not in ids
+
+
+def test_repetitions_count_every_occurrence(tmp_path: Path) -> None:
+    _, _, statistics = encoded(tmp_path, {"train": "a\na\nb\nb b\n", "valid": "a\na\nb c\n", "test": "b c\nb\n"})
+    # c is not a training word, so "b c" is "b UNK" in both valid and test
+    assert statistics["repetitions"] == {
+        "within": {"train": 1, "valid": 1, "test": 0},
+        "across": {"valid_in_train": 2, "test_in_train": 1, "test_in_valid": 1},
+    }
 
 
 # What is wrong with it

@@ -25,6 +25,7 @@ Audience members. U.S.A.! U.S.A.!
 Representative W. Andrew Ogles IV. It's your fault!
 Representative government is our way. Here Alejandro [Alejandra; White House correction] waits.
 (2) Adoption of the (a) first and (b) second plan.
+They met The President. Receipts fell. (He said: "So it is.")
 Receipts............ 25.
 • growth; and peace.
 II.
@@ -44,6 +45,9 @@ SENTENCES = [
     "representative government is our way .",
     "here alejandro waits .",
     "adoption of the ( a ) first and ( b ) second plan .",
+    "they met the president .",
+    "receipts fell .",
+    '( he said : " so it is . " )',
     "growth ; and peace .",
 ]
 
