@@ -205,22 +205,23 @@ class AnnealedConfig(Objective.Config):
     """Linear KL annealing, per step (Bowman et al. 2016)."""
 
     beta_start: NonNegativeFloat = 0.1
+    beta_end: NonNegativeFloat = 1.0
+    """1 for the ELBO; anything else is a beta-VAE (Higgins et al. 2017)."""
     annealing_epochs: float = Field(default=10, ge=0)
 
 
 class Annealed(Objective):
-    """beta rises linearly from `beta_start` to 1 over `annealing_epochs`, then stays: recon + beta KL."""
+    """beta goes linearly from `beta_start` to `beta_end` over `annealing_epochs`, then stays: recon + beta KL."""
 
     Config = AnnealedConfig
     config: AnnealedConfig
 
     def kl_weight(self, step: int) -> float:
-        """beta at a step: beta_start at step 0, 1 from step annealing_epochs * steps_per_epoch on."""
+        """beta at a step: beta_start at step 0, beta_end from step annealing_epochs * steps_per_epoch on."""
         steps = self.config.annealing_epochs * self.steps_per_epoch
-        if step >= steps:
-            return 1.0
-        return self.config.beta_start + (1.0 - self.config.beta_start) * step / steps
+        start, end = self.config.beta_start, self.config.beta_end
+        return end if step >= steps else start + (end - start) * step / steps
 
     def settled(self, step: int) -> bool:
-        """Whether beta has reached 1."""
+        """Whether beta has reached `beta_end`."""
         return step >= self.config.annealing_epochs * self.steps_per_epoch

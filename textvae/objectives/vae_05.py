@@ -1,6 +1,6 @@
 """VAE-0.5: KL annealing and word dropout (Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
 
-With `word_dropout: 0` it is the plain annealed VAE.
+With `word_dropout: 0` it is the plain annealed VAE, and with a `beta_end` other than 1 too a beta-VAE.
 """
 
 from __future__ import annotations

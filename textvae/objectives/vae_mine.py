@@ -56,6 +56,9 @@ class VAEMINE(Annealed):
 
         alpha: float = Field(default=2.0, ge=0)
         """Weight of Ihat in the encoder's objective; the energy's own is never scaled."""
+        divergence: Literal["kl", "jsd"] = "kl"
+        """From the joint distribution to the marginals: `kl` is eq. 12's. `jsd`, Jensen & Shannon's, is bounded and
+        has no xi; it grows with the MI but does not estimate it."""
         marginal: mi.Marginal = "all_pairs_with_self"
         """The pairs that stand for q(x) q(z). `all_pairs_with_self` bounds Ihat by log M; `shuffle` is the paper's."""
         xi: mi.XiKind = "reciprocal"
@@ -96,9 +99,8 @@ class VAEMINE(Annealed):
         return optimizers
 
     def loss(self, batch: Batch, step: int) -> Losses:
-        """reconstruction + beta KL - alpha Ihat. The gradients: theta sees the reconstruction; phi everything,
-        through z, z'
-        and the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
+        """reconstruction + beta KL - alpha Ihat. The gradients: theta sees the reconstruction; phi everything, through
+        z, z' and the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
         total = reconstruction + self.kl_weight(step) * code.kl
@@ -108,10 +110,11 @@ class VAEMINE(Annealed):
         bound = self.bound(scaled_gradient(code.hidden_BH, alpha), scaled_gradient(code.z_BD, alpha))
         # `scaled_gradient` has put alpha into phi's gradient; this puts it into the value as well.
         total = total - bound + (1 - alpha) * bound.detach()
-        return Losses(total, reconstruction, code.kl, {"mi_estimate": bound})
+        name = "mi_estimate" if self.config.divergence == "kl" else "jsd_bound"
+        return Losses(total, reconstruction, code.kl, {name: bound})
 
     def bound(self, hidden_MH: Tensor, z_MD: Tensor) -> Tensor:
-        """Ihat (eq. 12) of one batch; moves the average of Z."""
+        """Ihat of one batch: eq. 12, which moves the average of Z, or the Jensen-Shannon bound in its place."""
         if self.config.marginal == "shuffle":
             order_M = mi.derangement(len(z_MD), torch.default_generator).to(z_MD.device)
             f_joint_M, marginal_scores = self.energy.pairs(hidden_MH, z_MD), self.energy.pairs(hidden_MH, z_MD[order_M])
@@ -119,6 +122,9 @@ class VAEMINE(Annealed):
             marginal_scores = self.energy.all_pairs(hidden_MH, z_MD)
             f_joint_M = marginal_scores.diagonal()
         self.watch(f_joint_M, marginal_scores)
+        if self.config.divergence == "jsd":
+            f_marginal = mi.marginal_scores(marginal_scores, self.config.marginal)
+            return mi.jensen_shannon_bound(f_joint_M, f_marginal)
         log_z = mi.log_partition(marginal_scores, self.config.marginal)
         before = torch.zeros_like(log_z) if self.log_z is None else self.log_z
         self.log_z = mi.update_log_z(self.log_z, log_z, self.config.xi_decay)
