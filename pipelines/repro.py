@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +24,7 @@ RUN_STAGES = ("train", "evaluate", "sample", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
 LOCK_RETRIES = 20
 RECENT_LINES = 40
-FAILED, NOTHING_FINISHED = 1, 2
+FAILED, NOTHING_FINISHED, INTERRUPTED = 1, 2, 130
 
 
 def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
@@ -66,7 +66,15 @@ def run_all(grid: Grid, jobs: int) -> list[str]:
                 failed.append(name)
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        list(pool.map(one, [point.name for point in grid.points()]))
+        futures = [pool.submit(one, point.name) for point in grid.points()]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:  # the trainings have received it too, and save their states
+            for future in futures:
+                future.cancel()
+            raise
+    for future in futures:
+        future.result()  # raises what a thread has raised
     return failed
 
 
@@ -76,6 +84,7 @@ def main(
     """Bring the whole experiment up to date: corpora, then all runs side by side, then the report.
 
     Exit code 0: everything is up to date. 1: some runs failed; the report shows which, their output is in .state/logs.
+    2: a corpus could not be made. 130: interrupted; trainings have saved their states.
 
     \b
     Examples:
@@ -90,7 +99,11 @@ def main(
     for dataset in grid.datasets:
         if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
-    failed = run_all(grid, jobs)
+    try:
+        failed = run_all(grid, jobs)
+    except KeyboardInterrupt:
+        print("interrupted: run it again to go on where it stopped", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.
     code = dvc(["repro", "--single-item", "report"] if failed else ["repro"])
     print(f"took {duration(time.monotonic() - started)} with {jobs} jobs")
