@@ -97,9 +97,9 @@ def flattened(prefix: str, value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"__tensor__": prefix}
     if isinstance(value, dict):
         # Optimisers number their parameters: the keys are integers, which JSON would turn into text.
-        return {"__items__": [[key, flattened(f"{prefix}.{key}", item, tensors)] for key, item in value.items()]}
+        return {"__items__": [[key, flattened(f"{prefix}[{key!r}]", item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return [flattened(f"{prefix}.{i}", item, tensors) for i, item in enumerate(value)]
+        return [flattened(f"{prefix}[{i}]", item, tensors) for i, item in enumerate(value)]
     return value
 
 

@@ -34,13 +34,23 @@ class BrokenResultError(TextVAEError):
     exit_code = 70
 
 
-class TimeLimitError(TextVAEError):
-    """$TEXTVAE_MAX_MINUTES is over: the state is saved, nothing else was written; run it again to go on."""
+class StoppedError(TextVAEError):
+    """A training was told to stop: its state is saved, nothing else was written; run it again to go on."""
+
+
+class TimeLimitError(StoppedError):
+    """$TEXTVAE_MAX_MINUTES are over."""
 
     exit_code = 75
 
 
-class TerminatedError(TextVAEError):
-    """SIGTERM arrived: the state is saved, nothing else was written; run it again to go on."""
+class KeyboardStopError(StoppedError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+class TerminatedError(StoppedError):
+    """SIGTERM."""
 
     exit_code = 143

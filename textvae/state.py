@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from textvae.checkpoint import load_state, save_state
-from textvae.errors import DataError, SettingsError, TerminatedError, TimeLimitError
+from textvae.errors import DataError, KeyboardStopError, SettingsError, StoppedError, TerminatedError, TimeLimitError
 from textvae.files import write_json
 
 STATES_KEPT = 2
@@ -64,11 +64,14 @@ class StateStore:
         return sorted(self.folder.glob("state-*.safetensors"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a state, then remove all but the last two."""
+        """Write a state, then remove all but the last two. Later ones are damaged: the training went back past them."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_state(self.folder / f"state-{step:010}.safetensors", {"fingerprint": self.fingerprint, **state})
-        for file in self.files()[:-STATES_KEPT]:
-            file.unlink()
+        written = self.folder / f"state-{step:010}.safetensors"
+        save_state(written, {"fingerprint": self.fingerprint, **state})
+        kept = [file for file in self.files() if file <= written][-STATES_KEPT:]
+        for file in self.files():
+            if file not in kept:
+                file.unlink()
         self._last_save = time.monotonic()
 
     def latest(self) -> dict[str, Any] | None:
@@ -95,34 +98,40 @@ class StateStore:
 
 
 class StopRequest:
-    """Whether to stop at the next step boundary: SIGTERM has come, or $TEXTVAE_MAX_MINUTES are over."""
+    """Whether to stop at the next step boundary: a signal has come, or $TEXTVAE_MAX_MINUTES are over."""
 
     def __init__(self) -> None:
-        self.terminated = False
+        self.terminated = self.interrupted = False
         minutes = minutes_from_environment("TEXTVAE_MAX_MINUTES", None)
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
-    def reason(self) -> TerminatedError | TimeLimitError | None:
+    def reason(self) -> StoppedError | None:
         """The error to end with once the state is saved, None to go on."""
+        saved = "the training state is saved; run the same command again to go on"
+        if self.interrupted:
+            return KeyboardStopError(f"interrupted: {saved}")
         if self.terminated:
-            return TerminatedError("SIGTERM: the training state is saved; run the same command again to go on")
+            return TerminatedError(f"SIGTERM: {saved}")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            return TimeLimitError(
-                "$TEXTVAE_MAX_MINUTES are over: the training state is saved; run the same command again to go on"
-            )
+            return TimeLimitError(f"$TEXTVAE_MAX_MINUTES are over: {saved}")
         return None
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """A StopRequest that SIGTERM sets while the block runs."""
+    """A StopRequest that SIGTERM and Ctrl-C set while the block runs; a second Ctrl-C does not wait."""
     request = StopRequest()
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         request.terminated = True
 
-    previous = signal.signal(signal.SIGTERM, on_sigterm)
+    def on_sigint(number: int, frame: FrameType | None) -> None:
+        request.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGTERM, on_sigterm), signal.signal(signal.SIGINT, on_sigint)
     try:
         yield request
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), previous, strict=True):
+            signal.signal(number, handler)

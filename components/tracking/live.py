@@ -13,7 +13,7 @@ from typing import Any
 from components.provenance import code_sha256
 from components.tracking.record import Point, RunIdentity, epoch_points
 from components.tracking.store import FINGERPRINT_TAG, Store, connect, explained, locked, tracking_uri
-from textvae.errors import TerminatedError, TimeLimitError
+from textvae.errors import StoppedError
 
 EXIT_SECONDS = 10.0
 """How long the end of a training waits for MLflow to take the last epochs."""
@@ -54,7 +54,7 @@ class LiveRun:
         code = code_sha256()
         if code != self._code:  # something was imported late: the timings file will carry the hash of now
             self.identity = replace(self.identity, code_sha256=code)
-        stopped = kind is not None and issubclass(kind, TimeLimitError | TerminatedError | KeyboardInterrupt)
+        stopped = kind is not None and issubclass(kind, StoppedError | KeyboardInterrupt)
         self._queue.put("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
         self._thread.join(EXIT_SECONDS)
         if self._thread.is_alive():
