@@ -29,7 +29,7 @@ class UnavailableError(TextVAEError):
 
 
 class BrokenResultError(TextVAEError):
-    """A result contradicts mathematics (MI above log N, say): it is written, and not to be trusted."""
+    """A result contradicts mathematics (MI above log N, say): nothing is written."""
 
     exit_code = 70
 
