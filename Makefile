@@ -1,6 +1,6 @@
 # One-word commands. `make help` lists them.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 VENV := .venv
 # dvc runs `python`: it must be the venv's.
