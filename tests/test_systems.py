@@ -241,7 +241,7 @@ def inner_steps(monkeypatch: pytest.MonkeyPatch, losses: list[float], random: li
         ([6, 2, 5, 3, 0, 0, 0, 0, 0], 4),
         # As good as the window before is not worse: 1.75 twice, then (4 + 4) / 4 = 2.
         ([6, 2, 3, 4, 4, 4, 0, 0, 0], 6),
-        # Compared with the window before, not with the best: 1.75, 1, 0.5, 0.75.
+        # 1.75, 1, 0.5, then 0.75: better than the first ones, and worse than the one before.
         ([6, 2, 2, 2, 1, 1, 1, 2, 0], 8),
         # Single steps that rise within falling windows end nothing: 1.75, 1.5, 1.25, 1; then the limit.
         ([6, 2, 1, 5, 0, 5, 0, 4, 9], 9),

@@ -1,0 +1,389 @@
+"""Do the tests notice? Plausible bugs, put into a copy of the project one at a time: each must make a test fail.
+
+`python tests/mutation_check.py [WORDS]` runs them all, or those whose description has one of the words, and prints a
+table; exit code 1 when a bug survives. A few minutes; pytest does not collect it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_S = 300
+PASSED, FAILED = 0, 1
+"""pytest's exit codes for these; all others (nothing collected, an import that breaks) prove nothing."""
+
+
+class Mutant(NamedTuple):
+    """A bug: in `file`, `old` (which occurs once) becomes `new`; `tests` are the files that should notice."""
+
+    bug: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    # --- what is reported
+    Mutant(
+        "q(z) lacks the sentence's own component",
+        "textvae/estimators.py",
+        "log_q_S=torch.logaddexp(log_others_S, log_q_own_S) - math.log(count)",
+        "log_q_S=log_others_S - math.log(count)",
+        "test_estimators.py",
+    ),
+    Mutant(
+        "NLL-IW sums over the samples instead of averaging",
+        "textvae/estimators.py",
+        "return math.log(log_weight_NK.shape[1]) - torch.logsumexp(log_weight_NK, 1)",
+        "return -torch.logsumexp(log_weight_NK, 1)",
+        "test_estimators.py",
+    ),
+    Mutant(
+        "an active unit is one with a standard deviation of 0.01",
+        "textvae/estimators.py",
+        ".double().var(0, correction=1)",
+        ".double().std(0, correction=1)",
+        "test_estimators.py",
+    ),
+    Mutant(
+        "gain leaves the own code out of the mean",
+        "textvae/estimators.py",
+        "torch.logsumexp(log_p_x_NK, 1) + math.log(log_p_x_NK.shape[1])",
+        "torch.logsumexp(log_p_x_NK[:, 1:], 1) + math.log(log_p_x_NK.shape[1] - 1)",
+        "test_estimators.py",
+    ),
+    Mutant(
+        "the KL takes log sigma^2 for log sigma",
+        "textvae/estimators.py",
+        "(torch.expm1(log_var_ND) - log_var_ND)",
+        "(torch.expm1(2 * log_var_ND) - 2 * log_var_ND)",
+        "test_estimators.py",
+    ),
+    # --- the networks
+    Mutant(
+        "EOS is not counted",
+        "textvae/networks.py",
+        "mask_BT = batch.target_mask_BT",
+        "mask_BT = batch.target_mask_BT & (batch.targets_BT != FIRST_TARGET)",
+        "test_networks.py",
+    ),
+    Mutant(
+        "the posterior is read off the last position, padding or not",
+        "textvae/networks.py",
+        "states_BTH[rows_B, batch.lengths_B - 1]",
+        "states_BTH[rows_B, -1]",
+        "test_networks.py",
+    ),
+    Mutant(
+        "z is mu + sigma^2 noise",
+        "textvae/networks.py",
+        "torch.exp(0.5 * log_var_BD)",
+        "torch.exp(log_var_BD)",
+        "test_networks.py",
+    ),
+    Mutant(
+        "dropout is active in evaluation",
+        "textvae/networks.py",
+        "return F.dropout(states_BTH, self.dropout, self.training)",
+        "return F.dropout(states_BTH, self.dropout)",
+        "test_networks.py",
+    ),
+    Mutant(
+        "the decoder reads z at the first word only",
+        "textvae/networks.py",
+        "z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)",
+        "z_BTD = F.pad(z_BD[:, None], (0, 0, 0, inputs_BT.shape[1] - 1))",
+        "test_networks.py",
+    ),
+    # --- the objectives
+    Mutant(
+        "word dropout drops BOS",
+        "textvae/objectives/vae_05.py",
+        " & (inputs_BT != BOS)",
+        "",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "the KL that is shown is the weighted one",
+        "textvae/objectives/vae_05.py",
+        "code.kl, reconstruction, code.kl)",
+        "code.kl, reconstruction, self.kl_weight(step) * code.kl)",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "annealing counts epochs, not steps",
+        "textvae/objectives/base.py",
+        "(end - start) * step / steps",
+        "(end - start) * (step // self.steps_per_epoch * self.steps_per_epoch) / steps",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "a beta-VAE never settles at its own weight",
+        "textvae/objectives/base.py",
+        "return end if step >= steps",
+        "return 1.0 if step >= steps",
+        "test_variants.py",
+    ),
+    Mutant(
+        "BOW counts EOS",
+        "textvae/objectives/vae_bow.py",
+        "batch.target_mask_BT & (batch.targets_BT != EOS)",
+        "batch.target_mask_BT",
+        "test_systems.py",
+    ),
+    Mutant(
+        "the MMD counts the diagonals (biased)",
+        "textvae/objectives/infovae.py",
+        "return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))",
+        "return k.mean()",
+        "test_systems.py",
+    ),
+    Mutant(
+        "the MMD's weight is l, not a + l - 1",
+        "textvae/objectives/infovae.py",
+        "self.config.mi_weight + self.config.mmd_weight - 1",
+        "self.config.mmd_weight",
+        "test_systems.py",
+    ),
+    Mutant(
+        "free bits: the threshold comes before the mean",
+        "textvae/objectives/free_bits.py",
+        "kl_BD.mean(0).clamp_min(threshold).sum()",
+        "kl_BD.clamp_min(threshold).mean(0).sum()",
+        "test_variants.py",
+    ),
+    Mutant(
+        "weights are selected when the next step, not the last one, is at beta = 1",
+        "textvae/objectives/cyclical.py",
+        "self.kl_weight(max(step - 1, 0)) == 1.0",
+        "self.kl_weight(step) == 1.0",
+        "test_systems.py",
+    ),
+    Mutant(
+        "the inner loop stays on the current batch",
+        "textvae/objectives/lagging.py",
+        "                batch = self.draw()\n",
+        "",
+        "test_systems.py",
+    ),
+    Mutant(
+        "a window's loss is per sentence",
+        "textvae/objectives/lagging.py",
+        "words += batch.target_tokens",
+        "words += len(batch)",
+        "test_systems.py",
+    ),
+    Mutant(
+        "the inner loop trains the decoder too",
+        "textvae/objectives/lagging.py",
+        "with frozen(self.network.decoder):",
+        "if True:",
+        "test_systems.py",
+    ),
+    Mutant(
+        "a window as good as the one before ends the inner loop",
+        "textvae/objectives/lagging.py",
+        "if loss / words > before:",
+        "if loss / words >= before:",
+        "test_systems.py",
+    ),
+    Mutant(
+        "the aggressive phase comes back",
+        "textvae/objectives/lagging.py",
+        "            self.aggressive = False\n",
+        "            self.aggressive = False\n        else:\n            self.aggressive = self.config.aggressive\n",
+        "test_systems.py",
+    ),
+    # --- VAE-MINE
+    Mutant(
+        "xi is inverted",
+        "textvae/mutual_information.py",
+        'return -log_z.detach() if kind == "reciprocal" else log_z.detach()',
+        'return log_z.detach() if kind == "reciprocal" else -log_z.detach()',
+        "test_mutual_information.py",
+    ),
+    Mutant(
+        "xi gets a gradient",
+        "textvae/mutual_information.py",
+        "    log_xi = log_xi.detach()\n",
+        "",
+        "test_mutual_information.py",
+    ),
+    Mutant(
+        "all_pairs counts the diagonal",
+        "textvae/mutual_information.py",
+        'if marginal == "all_pairs":',
+        "if False:",
+        "test_mutual_information.py",
+    ),
+    Mutant(
+        "a shuffled sentence may keep its own code",
+        "textvae/mutual_information.py",
+        "if not (permutation_M == identity_M).any():",
+        "if not (permutation_M == identity_M).all():",
+        "test_mutual_information.py",
+    ),
+    Mutant(
+        "alpha scales the energy's gradient too",
+        "textvae/objectives/vae_mine.py",
+        "        bound = self.bound(scaled_gradient(code.hidden_BH, alpha), scaled_gradient(code.z_BD, alpha))\n",
+        "        bound = self.bound(code.hidden_BH, code.z_BD)\n"
+        "        return Losses(total - alpha * bound, reconstruction, code.kl, {'mi_estimate': bound})\n",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "the encoder does not hear the energy through the hidden state",
+        "textvae/objectives/vae_mine.py",
+        "scaled_gradient(code.hidden_BH, alpha)",
+        "code.hidden_BH.detach()",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "no gradient through the codes of the marginal pairs (eq. 18 misread)",
+        "textvae/objectives/vae_mine.py",
+        "self.energy.pairs(hidden_MH, z_MD[order_M])",
+        "self.energy.pairs(hidden_MH, z_MD[order_M].detach())",
+        "test_objectives.py",
+    ),
+    Mutant(
+        "the xi of the batch before is this batch's",
+        "textvae/objectives/vae_mine.py",
+        "before if self.config.stale_xi else self.log_z",
+        "self.log_z",
+        "test_variants.py",
+    ),
+    Mutant(
+        "a frozen energy is trained",
+        "textvae/objectives/vae_mine.py",
+        "if self.config.energy_trained and any(",
+        "if any(",
+        "test_variants.py",
+    ),
+    Mutant(
+        "the average of Z is lost when a training goes on",
+        "textvae/objectives/vae_mine.py",
+        'None if state["log_z"] is None else torch.tensor(float.fromhex(state["log_z"]), device=device)',
+        "None",
+        "test_objectives.py",
+    ),
+    # --- training and evaluation
+    Mutant(
+        "validation weighs the KL with beta",
+        "textvae/training.py",
+        "        self.select(row)\n        self.objective.after_epoch(row)\n",
+        '        row["valid_nll"] -= (1 - row.get("beta", 1)) * row.get("valid_kl", 0)\n'
+        "        self.select(row)\n        self.objective.after_epoch(row)\n",
+        "test_training.py",
+    ),
+    Mutant(
+        "the learning rate decays while the schedule has not settled",
+        "textvae/training.py",
+        "if not self.objective.settled(self.at.step):",
+        "if False:",
+        "test_training.py",
+    ),
+    Mutant(
+        "a training that goes on has fresh optimisers",
+        "textvae/training.py",
+        'optimizer.load_state_dict(state["optimizers"][name])',
+        "pass",
+        "test_training.py",
+    ),
+    Mutant(
+        "all steps of a run share one stream of noise",
+        "textvae/training.py",
+        "np.random.SeedSequence([seed, step + 1])",
+        "np.random.SeedSequence([seed])",
+        "test_training.py",
+    ),
+]
+
+
+def copy_of_the_project(folder: Path) -> None:
+    """Every file that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run in the project, which comes first on the path; no byte code that could outlive its source."""
+    environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def run_tests(project: Path, *files: str) -> tuple[int, str]:
+    """pytest's exit code, and the first test that failed (or what else it said)."""
+    paths = [f"tests/{file}" for file in files]
+    result = python(project, "-m", "pytest", "-x", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *paths)
+    failed = re.search(r"^FAILED tests/\S+?::(\S+)", result.stdout, re.MULTILINE)
+    return result.returncode, failed[1] if failed else result.stdout + result.stderr
+
+
+def checked(mutants: list[Mutant]) -> None:
+    """Stops at a replacement that does not apply."""
+    for mutant in mutants:
+        count = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        if count != 1:
+            sys.exit(f"{mutant.bug}: {mutant.file} has {count} times, not once:\n{mutant.old}")
+        missing = [file for file in mutant.tests.split() if not (ROOT / "tests" / file).is_file()]
+        if missing:
+            sys.exit(f"{mutant.bug}: no such test file: {', '.join(missing)}")
+
+
+def killed_by(project: Path, mutant: Mutant) -> str | None:
+    """The first test that fails under the bug, None when all pass."""
+    source = project / mutant.file
+    healthy = source.read_text(encoding="utf-8")
+    source.write_text(healthy.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        code, said = run_tests(project, *mutant.tests.split())
+    finally:
+        source.write_text(healthy, encoding="utf-8")
+    if code not in (PASSED, FAILED):
+        sys.exit(f"{mutant.bug}: pytest ended with {code}, which proves nothing:\n{said}")
+    return said if code == FAILED else None
+
+
+def main(words: list[str]) -> int:
+    mutants = [mutant for mutant in MUTANTS if not words or any(word in mutant.bug for word in words)]
+    if not mutants:
+        sys.exit(f"no bug's description has any of: {' '.join(words)}")
+    checked(mutants)
+    started, survivors = time.monotonic(), 0
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        copy_of_the_project(project)
+        imported = python(project, "-c", "import textvae; print(textvae.__file__)").stdout.strip()
+        if not Path(imported).is_relative_to(project.resolve()):
+            sys.exit(f"the copy's tests would import {imported}")
+        files = sorted({file for mutant in mutants for file in mutant.tests.split()})
+        code, said = run_tests(project, *files)
+        if code != PASSED:
+            sys.exit(f"the tests fail without any bug: {said}")
+        print(f"without a bug {', '.join(files)} pass\n\n| bug | noticed by |\n| --- | --- |", flush=True)
+        for mutant in mutants:
+            test = killed_by(project, mutant)
+            survivors += test is None
+            print(f"| {mutant.bug} | {'**survives**' if test is None else f'`{test}`'} |", flush=True)
+    print(f"\n{len(mutants) - survivors} of {len(mutants)} noticed, {time.monotonic() - started:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
