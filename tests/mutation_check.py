@@ -286,6 +286,27 @@ MUTANTS = [
         "test_training.py",
     ),
     Mutant(
+        "the NLL of a VAE is its reconstruction",
+        "textvae/evaluation.py",
+        "float((reconstruction_N + kl_N).mean())",
+        "float(reconstruction_N.mean())",
+        "test_training.py",
+    ),
+    Mutant(
+        "dropout is active while a language model is validated",
+        "textvae/evaluation.py",
+        "    network.eval()\n    losses_N = ",
+        "    losses_N = ",
+        "test_training.py",
+    ),
+    Mutant(
+        "all sentences are measured with the same noise",
+        "textvae/corpus.py",
+        "key=sentence_hash(tokens, seed, purpose)",
+        "key=sentence_hash(tokens[:0], seed, purpose)",
+        "test_corpus.py",
+    ),
+    Mutant(
         "the learning rate decays while the schedule has not settled",
         "textvae/training.py",
         "if not self.objective.settled(self.at.step):",
