@@ -61,7 +61,7 @@ def downloaded(download: Download, dataset: str) -> Path:
                 retry_if_failed=RETRIES,
             )
             try:
-                return Path(source.fetch(download.name, downloader=partial(get, folder=folder)))
+                return Path(source.fetch(download.name, downloader=partial(get, path=path)))
             except (requests.RequestException, RefusedError, DataError, ValueError) as error:
                 failures.append(f"{url}: {reason(error)}")
                 archive, member = urldefrag(url)
@@ -86,20 +86,19 @@ def locked(folder: Path) -> Iterator[None]:
         raise UnavailableError(f"{error.filename}: no permission to write; set TEXTVAE_CACHE to a folder") from None
 
 
-def get(url: str, output_file: str, _: object, *, folder: Path) -> None:
-    """Pooch's downloader: `url` -> `output_file`; behind a `#` is the member to take out of a tar.gz archive.
+def get(url: str, output_file: str, _: object, *, path: Path) -> None:
+    """Pooch's downloader: `url` -> `output_file`, to become `path`; behind a `#` is the member of a tar.gz archive.
 
     Raises requests.RequestException for what another attempt may mend, RefusedError or DataError for the rest.
     """
     address, member = urldefrag(url)
-    part = folder / f".{PurePosixPath(address).name}.part"
     if not member:
-        complete(address, part)
+        complete(address, part := path.with_name(f".{path.name}.part"))  # the same for all addresses
         part.replace(output_file)
         return
-    archive = folder / PurePosixPath(address).name
+    archive = path.with_name(PurePosixPath(address).name)
     if not archive.exists():
-        complete(address, part)
+        complete(address, part := archive.with_name(f".{archive.name}.part"))
         part.replace(archive)
     with damage_reported(str(archive)), open_tar_member(archive, member) as stream, Path(output_file).open("wb") as out:
         shutil.copyfileobj(stream, out)
@@ -154,4 +153,5 @@ def reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, ValueError) and "does not match" in text:
         return text.split(". Deleted")[0]
-    return re.sub(r"^.*\(Caused by \w+\((?:.*?: )?(.*)\)\)$", r"\1", text).strip("'\" ")
+    cause = re.search(r"\(Caused by \w+\((?:.*?: )?(.*)\)\)$", text)
+    return cause[1].strip("'\"") if cause else text
