@@ -1,11 +1,13 @@
 """Everything measured -> MLflow, made equal to the run directories. It writes no file: no output has a run id."""
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from components.reporting.directories import run_folders
 from components.step import Input, step
 from components.tracking import Record, RunIdentity, connect, epoch_points, numbers
 from textvae.config import ReportSettings
@@ -17,7 +19,7 @@ RUN_ARTIFACTS = ("model/config.json", "curves.jsonl", "evaluation/metrics.json",
 
 @step
 def publish(
-    runs: Annotated[list[Path], Input("Artifact", "Folders that hold run directories, at any depth.")],
+    runs: Annotated[list[Path], Input("Artifact", "Folders of run directories at any depth, or single results.")],
     reports: Annotated[Path, Input("Artifact", "The folder that the report step wrote.")],
     settings: ReportSettings,
 ) -> None:
@@ -31,12 +33,13 @@ def publish(
     Examples:
       python -m components.publish --runs runs --reports reports --settings settings/report.json
     """
-    found = run_directories(runs)
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
-    records = [run_record(found[point], settings.reduced.get(point[0], False)) for point in grid if point in found]
-    store = connect()
-    for record in (*records, report_record(reports)):
-        print(f"{record.name:<32} {store.publish(record)}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="textvae-runs-") as assembled:
+        found = run_directories(run_folders(runs, Path(assembled)))
+        records = [run_record(found[point], settings.reduced.get(point[0], False)) for point in grid if point in found]
+        store = connect()
+        for record in (*records, report_record(reports)):
+            print(f"{record.name:<32} {store.publish(record)}", flush=True)
     for point in grid:
         if point not in found:
             print(f"{'-'.join(point):<32} not trained yet", flush=True)

@@ -16,6 +16,8 @@ def report(
     corpora: Annotated[list[Path], Input("Dataset", "A folder of corpora, or single ones; repeat it.")],
     settings: ReportSettings,
     reports: Annotated[Path, Output("Artifact", "The folder of the reports.")],
+    page: Annotated[Path | None, Output("HTML", "report.html once more, as a file of its own.")] = None,
+    summary: Annotated[Path | None, Output("Markdown", "report.md once more, as a file of its own.")] = None,
 ) -> dict[str, object]:
     """Gather what all runs measured into results.csv, curves.csv, report.md and report.html.
 
@@ -32,8 +34,13 @@ def report(
     reports.mkdir()
     write_csv(reports / "results.csv", COLUMNS, rows)
     write_csv(reports / "curves.csv", *curve_rows(experiment))
-    (reports / "report.md").write_text(markdown.report(experiment, rows), encoding="utf-8")
-    (reports / "report.html").write_text(html.report(experiment, rows), encoding="utf-8")
+    for name, text, copy in (
+        ("report.md", markdown.report(experiment, rows), summary),
+        ("report.html", html.report(experiment, rows), page),
+    ):
+        (reports / name).write_text(text, encoding="utf-8")
+        if copy is not None:
+            copy.write_text(text, encoding="utf-8")
     return {status: sum(row["status"] == status for row in rows) for status in ("finished", "failed", "pending")}
 
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, get_args, get_origin
@@ -44,7 +44,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """Marks a path that the step creates, a file or a folder."""
+    """Marks a path that the step creates, a file or a folder. Typed `Path | None` with default None it is optional."""
 
     artifact: str = "Artifact"
     help: str = ""
@@ -99,7 +99,8 @@ class Step:
 
     def __call__(self, **arguments: Any) -> Mapping[str, Any]:
         """Run the step. Returns the metadata that Kubeflow shows beside its outputs (metrics, say)."""
-        outputs = {p.name: Path(arguments[p.name]) for p in self.parameters if p.kind == "output"}
+        names = [p.name for p in self.parameters if p.kind == "output" and arguments.get(p.name) is not None]
+        outputs = {name: Path(arguments[name]) for name in names}
         with written_when_complete(outputs) as temporary:
             return self.function(**{**arguments, **temporary}) or {}
 
@@ -141,8 +142,12 @@ class Step:
         with exit_codes():
             app(arguments, prog_name=f"python -m components.{self.name}")
 
-    def container_component(self, image: str) -> Any:
-        """The step as a Kubeflow container component: the same command and options in `image`."""
+    def container_component(self, image: str, arrivals: Mapping[str, Mapping[str, str]] | None = None) -> Any:
+        """The step as a Kubeflow container component: the same command and options in `image`.
+
+        A repeated input arrives as one list of artifacts, or as `arrivals` says: its name -> names of the component's
+        inputs -> "inputs" for a list (dsl.Collected), "input" for a single artifact.
+        """
         from kfp import dsl
 
         types: dict[str, Any] = {
@@ -153,12 +158,16 @@ class Step:
             "value": lambda p: p.type,
         }
         timings = Parameter("timings", "output", Path, inspect.Parameter.empty, "Artifact", "")
-        parameters = [*self.parameters, timings]
+        received = [
+            (p.option, replace(p, name=name, kind=kind))
+            for p in [*self.parameters, timings]
+            for name, kind in (arrivals or {}).get(p.name, {p.name: p.kind}).items()
+        ]
 
         def placeholders(*values: Any) -> Any:
             arguments: list[Any] = []
-            for p, value in zip(parameters, values, strict=True):
-                arguments += [p.option, value.path if p.kind in ("input", "output") else value]
+            for (option, p), value in zip(received, values, strict=True):
+                arguments += [option, value.path if p.kind in ("input", "output") else value]
             arguments += ["--executor-input", "{{$}}"]
             return dsl.ContainerSpec(image=image, command=["python", "-m", f"components.{self.name}"], args=arguments)
 
@@ -167,12 +176,15 @@ class Step:
         placeholders.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 inspect.Parameter(
-                    p.name, inspect.Parameter.KEYWORD_ONLY, annotation=types[p.kind](p), default=p.default
+                    p.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=types[p.kind](p),
+                    default=p.default if p.kind == "value" else inspect.Parameter.empty,
                 )
-                for p in parameters
+                for _, p in received
             ]
         )
-        placeholders.__annotations__ = {p.name: types[p.kind](p) for p in parameters}
+        placeholders.__annotations__ = {p.name: types[p.kind](p) for _, p in received}
         return dsl.container_component(placeholders)
 
 
@@ -184,7 +196,8 @@ def step(function: Callable[..., Mapping[str, Any] | None]) -> Step:
 def cli_annotation(parameter: Parameter) -> Any:
     """The type and option by which typer reads `parameter`."""
     option = typer.Option(parameter.option, help=parameter.help, show_default=parameter.kind == "value")
-    kinds: dict[str, Any] = {"input": Path, "inputs": list[str], "output": Path, "settings": str}
+    output = Path if parameter.default is inspect.Parameter.empty else Path | None
+    kinds: dict[str, Any] = {"input": Path, "inputs": list[str], "output": output, "settings": str}
     annotated: Any = Annotated  # of a type that only this moment knows
     return annotated[kinds.get(parameter.kind, parameter.type), option]
 

@@ -25,6 +25,7 @@ def train(
     seed: int,
     model: Annotated[Path, Output("Model", "The model directory to write.")],
     curves: Annotated[Path, Output("Artifact", "The learning curves to write, one JSON object per epoch.")],
+    config: Annotated[Path | None, Output("Artifact", "config.json once more, without the weights.")] = None,
 ) -> dict[str, Any]:
     """Train one system on a corpus and write its model directory and learning curves.
 
@@ -57,7 +58,7 @@ def train(
         run = RunIdentity(settings.dataset, settings.system, seed, shown_settings, corpus_sha256, code_sha256())
         with LiveRun(run) as live:
             outcome = trainer.run()
-    config = {
+    about = {
         "format_version": checkpoint.FORMAT_VERSION,
         **identity,
         "status": "finished" if outcome.failure is None else "diverged",
@@ -67,12 +68,14 @@ def train(
         "settings": shown_settings,
         "corpus_sha256": corpus_sha256,
     }
-    write_model(model, outcome, config, vocabulary)
+    write_model(model, outcome, about, vocabulary)
+    if config is not None:
+        write_json(config, about)
     curves.write_text("".join(json.dumps({**identity, **row}, sort_keys=True) + "\n" for row in outcome.curves))
     store.remove()
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
-    return {**identity, "status": config["status"], **outcome.selected}
+    return {**identity, "status": about["status"], **outcome.selected}
 
 
 def write_model(folder: Path, outcome: Outcome, config: dict[str, Any], vocabulary: Vocabulary) -> None:

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 Found = dict[tuple[str, ...], tuple[Path, Any]]
 """(kind, data set, system, seed[, step]) to the file and its content."""
 KIND_OF_FILE = {"config.json": "config", "metrics.json": "metrics", "ngram.json": "ngram", "curves.jsonl": "curves"}
-TELLING_KEYS = {"real_text": "ngram", "nll_iw": "metrics", "settings": "config"}
+TELLING_KEYS = {"real_text": "ngram", "nll_iw": "metrics", "settings": "config", "peak_rss_mb": "timings"}
 """The key by which a file named directly (an artifact of Kubeflow has no extension) shows what it is."""
 
 
@@ -110,10 +110,10 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
         for folder in path.parents:
             identities_below[folder].add(run)
     for path in timings:
-        # A step's times are written outside the step and carry no identity: they are of the run they lie beside.
-        owners = identities_below[path.parent.parent]
+        content = read_json(path)
+        # The times of a step that does not say whose they are (an older file) are of the run they lie beside.
+        owners = {identity(path, content)} if "system" in content else identities_below[path.parent.parent]
         if len(owners) == 1:
-            content = read_json(path)
             add(found, ("timings", *next(iter(owners)), require(path, content, "step")), path, content)
     statistics: Found = {}
     for path in files(corpora):

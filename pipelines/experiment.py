@@ -1,0 +1,120 @@
+"""The experiment as one Kubeflow pipeline, made of the steps' own components.
+
+Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, sample -> ngram; then report -> publish
+over everything. The steps and their edges are those of dvc.yaml, with the settings resolved at submission instead of
+by its stage `settings`; tests/test_kubeflow.py holds the list of differences.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+
+from components.evaluate import evaluate
+from components.fetch import fetch
+from components.ngram import ngram
+from components.preprocess import preprocess
+from components.publish import publish
+from components.report import report
+from components.sample import sample
+from components.settings import resolve
+from components.train import train
+from pipelines.cluster import Cluster
+from textvae.config import Grid, Params
+
+STEPS = {step.name: step for step in (fetch, preprocess, train, evaluate, sample, ngram, report, publish)}
+RUN_STEPS = ("train", "evaluate", "sample", "ngram")
+NAME = "textvae"
+Arrivals = dict[str, dict[str, str]]
+
+
+def compile_experiment(params: Params, cluster: Cluster, tag: str, file: Path) -> None:
+    """Write the pipeline of the whole grid of `params` as the YAML that Kubeflow takes.
+
+    Raises SettingsError or DataError for settings that are wrong, or a corpus that is not there.
+    """
+    compiler.Compiler().compile(experiment(params, cluster, tag), str(file))
+
+
+def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
+    """The pipeline. `tag` is that of the steps' images, a commit."""
+    settings = {name: json.dumps(content, sort_keys=True) for name, content in resolve(params).items()}
+    grid = params.grid
+    gathered = arrivals(grid)
+
+    def component(step: str) -> Any:
+        own: dict[str, Arrivals] = {"report": gathered, "publish": {"runs": gathered["runs"]}}
+        return STEPS[step].container_component(cluster.image(step, tag), own.get(step))
+
+    components = {step: component(step) for step in STEPS}
+
+    def run(step: str, **inputs: Any) -> Any:
+        return cluster.prepare(components[step](**inputs), step)
+
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
+        name=NAME, description=f"{len(grid.points())} runs: {', '.join(grid.systems)}"
+    )
+    def pipeline() -> None:
+        results: dict[str, Any] = {}
+        corpora: dict[str, Any] = {}
+        for number, dataset in enumerate(grid.datasets, start=1):
+            fetched = run("fetch", settings=settings[f"{dataset}/fetch"])
+            fetched.set_display_name(f"fetch {dataset}")
+            raw = fetched.outputs["raw"]
+            preprocessed = run("preprocess", raw=raw, settings=settings[f"{dataset}/preprocess"])
+            corpus = preprocessed.set_display_name(f"preprocess {dataset}").outputs["corpus"]
+            corpora[f"corpus_{number}"] = corpus
+            items = loop_items(grid, dataset, settings)
+            with dsl.ParallelFor(items, name=f"runs {dataset}", parallelism=cluster.parallel_runs) as item:
+                # kfp takes all values of an item to be of the first one's type; at run time the JSON says it.
+                item.seed.channel_type = "int"
+                trained = run("train", corpus=corpus, settings=item.train, seed=item.seed)
+                model = trained.outputs["model"]
+                tasks = {
+                    "train": trained,
+                    "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
+                    "sample": run("sample", model=model, settings=item.sample),
+                }
+                samples = tasks["sample"].outputs["samples"]
+                tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
+            for name, (step, output) in run_results().items():
+                results[f"{name}_{number}"] = tasks[step].outputs[output]
+
+        def collected() -> dict[str, Any]:  # the compiler changes a Collected: each consumer needs its own
+            return {name: dsl.Collected(output) for name, output in results.items()}
+
+        reported = run("report", **collected(), **corpora, settings=settings["report"])
+        run("publish", **collected(), reports=reported.outputs["reports"], settings=settings["report"])
+
+    return pipeline
+
+
+def loop_items(grid: Grid, dataset: str, settings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One item per (system, seed): each step's settings as JSON text, the seed, and a name for who looks at the run."""
+    return [
+        {
+            **{step: settings[f"{dataset}/{point.system}/{step}"] for step in RUN_STEPS},
+            "run": point.name,
+            "seed": int(point.seed),
+        }
+        for point in grid.points()
+        if point.dataset == dataset
+    ]
+
+
+def run_results() -> dict[str, tuple[str, str]]:
+    """What report and publish read of a run: name -> (step, its output). The weights are not among it."""
+    timings = {f"{step}_timings": (step, "timings") for step in RUN_STEPS}
+    measured = {"evaluation": ("evaluate", "evaluation"), "ngram": ("ngram", "ngram")}
+    return {"config": ("train", "config"), "curves": ("train", "curves"), **measured, **timings}
+
+
+def arrivals(grid: Grid) -> Arrivals:
+    """As what `runs` and `corpora` of the report reach it: lists of each result and single corpora, per data set."""
+    numbers = range(1, len(grid.datasets) + 1)
+    return {
+        "runs": {f"{name}_{number}": "inputs" for number in numbers for name in run_results()},
+        "corpora": {f"corpus_{number}": "input" for number in numbers},
+    }

@@ -1,0 +1,106 @@
+"""Compile the experiment for Kubeflow Pipelines, or submit it: `python -m pipelines.submit --help`."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.provenance import commit
+from pipelines.cluster import Cluster
+from pipelines.experiment import NAME, compile_experiment
+from pipelines.kubeflow import Kubeflow
+from textvae.config import Params
+from textvae.errors import SettingsError, TextVAEError
+
+TOKEN_VARIABLE = "KFP_TOKEN"
+INTERRUPTED = 130
+
+
+def overridden_params(overrides: list[str]) -> Params:
+    """params.yaml with overrides as `dvc exp run -S` takes them. Raises SettingsError naming the wrong one."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    path = Path("params.yaml")
+    if not overrides:
+        return Params.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            copy = Path(shutil.copy(path, folder))
+            apply_overrides(copy, overrides)
+            return Params.load(copy)
+        except (DvcException, OSError) as error:
+            raise SettingsError(f"-S {' '.join(overrides)}: {error.__cause__ or error}") from None
+        except SettingsError as error:
+            raise SettingsError(str(error).replace(str(copy), f"params.yaml with -S {' '.join(overrides)}")) from None
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in `file`, else in $KFP_TOKEN, else none. Raises SettingsError for a file that cannot be read."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--token-file {file} cannot be read: {error}") from None
+
+
+def main(
+    compiled: Annotated[Path | None, typer.Option("--compile", help="Write the pipeline to this YAML file.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of Kubeflow Pipelines: submit there.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show each step's state until the run has ended.")] = False,
+    namespace: Annotated[str | None, typer.Option(help="Your namespace, on a cluster for several users.")] = None,
+    experiment: Annotated[str, typer.Option(help="The experiment that the run is shown under.")] = NAME,
+    token_file: Annotated[
+        Path | None, typer.Option(help=f"File with an access token; without it ${TOKEN_VARIABLE}, if set.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set-param", "-S", help="Override a value of params.yaml; repeat it.")
+    ] = None,
+    cluster: Annotated[Path, typer.Option(help="What the cluster gives the steps.")] = Path("pipelines/cluster.yaml"),
+    tag: Annotated[str | None, typer.Option(help="The images' tag; without it the commit.")] = None,
+) -> None:
+    """Compile the experiment of params.yaml to a file, or submit it to Kubeflow Pipelines.
+
+    The exit code is 0 when the pipeline was written or submitted and, with --wait, when the run succeeded. 1: it
+    failed. 3: it was cancelled. 2: a setting is wrong. 69: the host does not answer, or refuses the token. 130: Ctrl-C;
+    the run on the cluster goes on.
+
+    \b
+    Examples:
+      python -m pipelines.submit --compile pipeline.yaml
+      python -m pipelines.submit --host https://kubeflow.example/pipeline --wait \\
+          -S 'grid.seeds=["1","2","3"]' -S defaults.sampling.sentences=10000
+    """
+    try:
+        if (compiled is None) == (host is None):
+            raise SettingsError("give either --compile FILE or --host URL")
+        if wait and host is None:
+            raise SettingsError("--wait is for --host: a pipeline written to a file does not run")
+        params, place = overridden_params(overrides or []), Cluster.load(cluster)
+        with tempfile.TemporaryDirectory() as folder:
+            file = compiled or Path(folder) / "pipeline.yaml"
+            compile_experiment(params, place, tag if tag is not None else commit(), file)
+            if compiled is not None:
+                print(f"{compiled}: {len(params.grid.points())} runs, {compiled.stat().st_size:,} bytes")
+            if host is None:
+                return
+            kubeflow = Kubeflow(host, namespace, read_token(token_file))
+            run_id = kubeflow.create(file, experiment)
+        print(f"submitted: {kubeflow.address(run_id)}", flush=True)
+        if wait:
+            raise SystemExit(kubeflow.wait(run_id))
+    except TextVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted: a run that was submitted goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
