@@ -144,7 +144,7 @@ def test_ptb_comes_from_one_archive_when_no_file_can_be_had(tmp_path: Path, web:
         download |= {"url": missing, "mirrors": [f"{second}#{member}"]}
         download["sha256"] = hashlib.sha256(texts[split]).hexdigest()
     lines, description = fetched(tmp_path, **source)
-    assert lines == {split: [f"mr. UNK is {split} of n", "no it was n't"] for split in SPLITS}
+    assert lines == {split: [f"mr. UNK is {split} of N", "no it was n't"] for split in SPLITS}
     assert [path for path, _ in web.requests].count("/simple-examples.tgz") == 1
     assert [found["sha256"] for found in description["origin"]["urls"]] == [d["sha256"] for d in source["urls"]]
 
