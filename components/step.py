@@ -34,6 +34,10 @@ MOUNTED_STORES = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where a Kubeflow launcher mounts each object store: a list of artifacts arrives as URIs, not as paths."""
 
 
+after_writing: list[Callable[[], None]] = []
+"""A step appends what must wait until its outputs have their final names: throwing away what they were made from."""
+
+
 @dataclass(frozen=True)
 class Input:
     """Marks a path that must exist; `artifact` is its Kubeflow type (Dataset, Model, Metrics, HTML, Artifact)."""
@@ -101,8 +105,12 @@ class Step:
         """Run the step. Returns the metadata that Kubeflow shows beside its outputs (metrics, say)."""
         names = [p.name for p in self.parameters if p.kind == "output" and arguments.get(p.name) is not None]
         outputs = {name: Path(arguments[name]) for name in names}
+        after_writing.clear()
         with written_when_complete(outputs) as temporary:
-            return self.function(**{**arguments, **temporary}) or {}
+            metadata = self.function(**{**arguments, **temporary}) or {}
+        for action in after_writing:
+            action()
+        return metadata
 
     def command(self) -> Callable[..., None]:
         """The function behind the command line, with a signature that typer turns into options."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from components.provenance import code_sha256
-from components.step import Input, Output, step
+from components.step import Input, Output, after_writing, step
 from components.tracking import LiveRun, RunIdentity
 from textvae import checkpoint
 from textvae.config import TrainSettings
@@ -72,7 +72,7 @@ def train(
     if config is not None:
         write_json(config, about)
     curves.write_text("".join(json.dumps({**identity, **row}, sort_keys=True) + "\n" for row in outcome.curves))
-    store.remove()
+    after_writing.append(store.remove)
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
     return {**identity, "status": about["status"], **outcome.selected}

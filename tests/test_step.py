@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 import yaml
 
-from components.step import Input, Output, Step, step
+from components.step import Input, Output, Step, after_writing, step
 from textvae.config import NgramSettings
 from textvae.errors import DataError, SettingsError
 
@@ -69,6 +69,24 @@ def test_a_step_that_fails_leaves_the_old_output_and_nothing_else(tmp_path: Path
             copying_step(failure).main(arguments(tmp_path))
     assert [path.name for path in old.parent.iterdir()] == ["b"]
     assert (old / "text").read_text() == "old"
+
+
+def test_what_outputs_were_made_from_goes_only_once_they_have_their_names(tmp_path: Path) -> None:
+    seen = []
+
+    @step
+    def careful(target: Annotated[Path, Output("Dataset")], fail: bool) -> None:
+        """Note whether the output has its name."""
+        target.write_text("x")
+        after_writing.append(lambda: seen.append((tmp_path / "x").exists()))
+        if fail:
+            raise ValueError("before the end")
+
+    with pytest.raises(ValueError, match="before the end"):
+        careful(target=tmp_path / "x", fail=True)
+    assert seen == []
+    careful(target=tmp_path / "x", fail=False)
+    assert seen == [True]
 
 
 def test_an_output_that_is_not_written_is_a_bug_that_shows(tmp_path: Path) -> None:
