@@ -1,0 +1,347 @@
+"""Generated sentences against the enumerated distribution of a tiny model, and each decoding against its definition."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tiny import MODEL, Corpus, random_network
+from torch import Tensor
+
+from components.sample import sample
+from components.train import write_model
+from textvae import checkpoint, generation
+from textvae.config import ModelSettings, SamplingSettings
+from textvae.corpus import Sentences
+from textvae.evaluation import reconstruction
+from textvae.generation import Sample, StepwiseDecoder, choose, generate, nucleus, prior_samples
+from textvae.networks import Kind, Network
+from textvae.training import Outcome
+from textvae.vocabulary import EOS, FIRST_TARGET
+
+VOCABULARY = 7
+"""EOS, UNK and three words can be generated."""
+ANCESTRAL = SamplingSettings(sentences=60, max_length=8, device="cpu")
+LARGEST_UNIFORM = 1 - 2**-24
+"""Of the float32 numbers that `random` returns."""
+
+
+def network_of(kind: Kind, seed: int = 0) -> Network:
+    return random_network(kind, VOCABULARY, seed=seed).float()
+
+
+def some_codes(count: int) -> Tensor:
+    return torch.randn(count, MODEL.latent, generator=torch.Generator().manual_seed(2))
+
+
+def uniforms(count: int, length: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, length, generator=torch.Generator().manual_seed(seed))
+
+
+# --- whole sentences ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
+def test_sentences_are_as_frequent_as_the_model_says(kind: Kind) -> None:
+    """All sentences of up to 2 words and all beginnings of 3: 1 + 4 + 16 + 64 cells, chi-square."""
+    network, count, length = network_of(kind), 20_000, 3
+    z = some_codes(1) if kind == "vae" else None
+    samples = generate(
+        network,
+        None if z is None else z.expand(count, -1),
+        uniforms(count, length),
+        SamplingSettings(max_length=length),
+    )
+    observed = Counter(tuple(one.tokens) for one in samples)
+    ids = range(EOS + 1, VOCABULARY)
+    cells = [words for size in range(length + 1) for words in itertools.product(ids, repeat=size)]
+    code = None if z is None else z[0]
+    expected = {
+        words: count * math.exp(reference.log_prob(network.decoder, list(words), code, ended=len(words) < length))
+        for words in cells
+    }
+    assert set(observed) <= set(expected)
+    assert sum(expected.values()) == pytest.approx(count)
+    common = [words for words in cells if expected[words] >= 5]
+    assert len(common) > 20
+    rest = [count - sum(table[words] for words in common) for table in (observed, expected)]
+    result = stats.chisquare([*(observed[w] for w in common), rest[0]], [*(expected[w] for w in common), rest[1]])
+    assert result.pvalue > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.5}, {"temperature": 0.0}])
+def test_the_log_probability_is_the_decoders_own_whatever_the_decoding(kind: Kind, changes: dict[str, float]) -> None:
+    """log p(x|z) of the model as it is: not of the sharpened or cut one that chose the words."""
+    network, count, length = network_of(kind), 200, 6
+    z = some_codes(count) if kind == "vae" else None
+    samples = generate(network, z, uniforms(count, length), SamplingSettings(max_length=length, **changes))  # type: ignore[arg-type]
+    ended = [n for n, one in enumerate(samples) if len(one.tokens) < length]
+    if changes != {"temperature": 0.0}:
+        assert 0 < len(ended) < count, "some end, some are cut off"
+    scores = reconstruction(network, Sentences.of([samples[n].tokens for n in ended]), None if z is None else z[ended])
+    for n, score in zip(ended, scores.tolist(), strict=True):
+        assert samples[n].log_prob == pytest.approx(-score, abs=1e-4)
+    for n, one in enumerate(samples):
+        code = None if z is None else z[n]
+        expected = reference.log_prob(network.decoder, one.tokens, code, ended=len(one.tokens) < length)
+        assert one.log_prob == pytest.approx(expected, abs=1e-4), "a sentence that was cut off has no EOS to count"
+
+
+@pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
+def test_greedy_is_the_argmax_at_every_word(kind: Kind) -> None:
+    network, count, length = network_of(kind, seed=4), 30, 7
+    z = some_codes(count) if kind == "vae" else None
+    greedy = SamplingSettings(temperature=0.0, max_length=length)
+    samples = generate(network, z, uniforms(count, length), greedy)
+    for n, one in enumerate(samples):
+        words: list[int] = []
+        while len(words) < length:
+            *_, log_probs = reference.next_word_log_probs(network.decoder, words, None if z is None else z[n])
+            best = int(log_probs.argmax())
+            if best == EOS:
+                break
+            words.append(best)
+        assert one.tokens == words
+    if kind == "vae":
+        assert len({tuple(one.tokens) for one in samples}) > 3, "the code decides"
+        assert len({len(one.tokens) for one in samples}) > 1, "finished sentences leave, the others stay what they are"
+
+
+def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
+    network = network_of("vae")
+    z, words = some_codes(2), torch.tensor([[1, 4, 5, 6, 3], [1, 6, 6, 3, 4]])
+    with torch.inference_mode():
+        expected = network.decoder.states(words, z) @ network.decoder.output.weight.T
+        stepwise = StepwiseDecoder(network)
+        h, c, z_part = stepwise.start(z, 2)
+        for position in range(words.shape[1]):
+            logits, h, c = stepwise.step(words[:, position], h, c, z_part)
+            torch.testing.assert_close(logits, expected[:, position], atol=1e-5, rtol=1e-5)
+
+
+def test_no_sentence_is_longer_than_allowed_and_none_holds_a_special_word() -> None:
+    for length in (1, 4):
+        samples = generate(network_of("vae"), some_codes(300), uniforms(300, length), ANCESTRAL)
+        assert max(len(one.tokens) for one in samples) == length
+        assert min(len(one.tokens) for one in samples) == 0, "an empty sentence is a sentence"
+        assert {word for one in samples for word in one.tokens} <= set(range(EOS + 1, VOCABULARY))
+
+
+# --- the prior's samples -----------------------------------------------------------------------------------------
+
+
+def flat(network: Network, how: SamplingSettings, seed: int = 3, batch: int = 2048) -> list[Sample]:
+    return [one for many in prior_samples(network, how, seed, batch) for one in many]
+
+
+@pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
+def test_samples_depend_on_the_seed_and_their_number_only(kind: Kind) -> None:
+    network = network_of(kind)
+    expected = flat(network, ANCESTRAL)
+    assert len(expected) == 60
+    for batch in (1, 7, 60):
+        samples = flat(network, ANCESTRAL, batch=batch)
+        assert [one.tokens for one in samples] == [one.tokens for one in expected]
+        assert [one.log_prob for one in samples] == pytest.approx([one.log_prob for one in expected], abs=1e-4)
+    torch.manual_seed(5)
+    first = flat(network, ANCESTRAL.model_copy(update={"sentences": 20}))
+    assert [one.tokens for one in first] == [one.tokens for one in expected[:20]]
+    assert [one.tokens for one in flat(network, ANCESTRAL, seed=4)] != [one.tokens for one in expected]
+
+
+def test_codes_are_standard_normal_and_chances_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(network: Network, codes: Tensor, chances: Tensor, how: SamplingSettings) -> list[Sample]:
+        seen.append((codes, chances))
+        return []
+
+    monkeypatch.setattr(generation, "generate", spy)
+    flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), batch=500)
+    codes, chances = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
+    assert codes.shape == (3000, MODEL.latent)
+    assert chances.shape == (3000, 10)
+    assert stats.kstest(codes.ravel(), "norm").pvalue > 1e-4
+    assert stats.kstest(chances.ravel(), "uniform").pvalue > 1e-4
+    # Dimensions, positions and the two kinds of numbers are independent of each other.
+    correlations = np.corrcoef(np.concatenate([codes, chances], axis=1).T) - np.eye(MODEL.latent + 10)
+    assert np.abs(correlations).max() < 6 / math.sqrt(3000)
+
+
+# --- one word ----------------------------------------------------------------------------------------------------
+
+LOGITS = [1.3, -0.4, 2.0, 0.1, 0.9, -2.5]
+
+
+def softmax(logits: list[float]) -> np.ndarray:
+    weights = np.exp(np.array(logits) - max(logits))
+    return weights / weights.sum()
+
+
+def shares(how: SamplingSettings, logits: list[float] = LOGITS) -> np.ndarray:
+    """How often each class is chosen over an even grid of uniform numbers: its probability, to 1 / 20000."""
+    grid = (torch.arange(20_000) + 0.5) / 20_000
+    drawn = choose(torch.tensor(logits).expand(len(grid), -1), grid, how)
+    return np.bincount(drawn.numpy(), minlength=len(logits)) / len(grid)
+
+
+def cut(probabilities: np.ndarray, kept: list[int]) -> np.ndarray:
+    cut_off = np.where(np.isin(np.arange(len(probabilities)), kept), probabilities, 0)
+    return cut_off / cut_off.sum()
+
+
+# softmax(LOGITS), the likeliest first: class 2 0.481, 0 0.239, 4 0.160, 3 0.072, 1 0.044, 5 0.005.
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, softmax(LOGITS)),
+        ({"temperature": 0.5}, softmax([2 * value for value in LOGITS])),
+        ({"temperature": 2.0}, softmax([value / 2 for value in LOGITS])),
+        ({"top_k": 1}, cut(softmax(LOGITS), [2])),
+        ({"top_k": 3}, cut(softmax(LOGITS), [0, 2, 4])),
+        ({"top_k": 6}, softmax(LOGITS)),
+        ({"top_k": 100}, softmax(LOGITS)),
+        ({"top_p": 0.4}, cut(softmax(LOGITS), [2])),
+        ({"top_p": 0.6}, cut(softmax(LOGITS), [0, 2])),
+        ({"top_p": 0.8}, cut(softmax(LOGITS), [0, 2, 4])),
+        ({"top_p": 1.0}, softmax(LOGITS)),
+        # Both: the nucleus of what top-k has left, 0.481 / 0.719 = 0.67 for class 2.
+        ({"top_k": 2, "top_p": 0.6}, cut(softmax(LOGITS), [2])),
+        # The temperature comes first: at 2 the nucleus of 0.6 needs three classes.
+        ({"temperature": 2.0, "top_p": 0.6}, cut(softmax([value / 2 for value in LOGITS]), [0, 2, 4])),
+        ({"temperature": 0.0}, np.eye(6)[2]),
+        ({"temperature": 0.0, "top_k": 3}, np.eye(6)[2]),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_each_decoding_draws_from_its_distribution(changes: dict[str, float], expected: np.ndarray) -> None:
+    np.testing.assert_allclose(shares(SamplingSettings(**changes)), expected, atol=1e-4)  # type: ignore[arg-type]
+
+
+@settings(max_examples=80, deadline=None)
+@given(logits=st.lists(st.floats(-6, 6), min_size=1, max_size=12), top_p=st.floats(0.01, 1))
+def test_a_nucleus_is_the_smallest_set_of_the_likeliest_that_reaches_its_mass(
+    logits: list[float], top_p: float
+) -> None:
+    probabilities = softmax(logits)
+    kept = nucleus(torch.from_numpy(probabilities)[None], top_p)[0].numpy()
+    inside = kept > 0
+    np.testing.assert_array_equal(kept[inside], probabilities[inside])
+    assert inside.any()
+    mass = probabilities[inside].sum()
+    assert mass >= top_p - 1e-9
+    assert mass - probabilities[inside].min() < top_p + 1e-9
+    assert inside.all() or probabilities[~inside].max() <= probabilities[inside].min()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40),
+    uniform=st.sampled_from([0.0, 2**-24, 0.5, LARGEST_UNIFORM]),
+    changes=st.sampled_from([{}, {"top_k": 1}, {"top_k": 2}, {"top_p": 0.3}, {"top_p": 0.9}]),
+)
+def test_no_chance_however_extreme_draws_a_class_that_was_cut_off(
+    logits: list[float], uniform: float, changes: dict[str, float]
+) -> None:
+    """The sum of float32 probabilities is not quite 1: at its end no draw may fall to the last class by default."""
+    how = SamplingSettings(**changes)  # type: ignore[arg-type]
+    drawn = int(choose(torch.tensor([logits]), torch.tensor([uniform]), how)[0])
+    probabilities = softmax(logits)
+    if "top_k" in changes:
+        assert logits[drawn] >= sorted(logits, reverse=True)[int(changes["top_k"]) - 1]
+    elif "top_p" in changes:
+        assert probabilities[probabilities > probabilities[drawn]].sum() < changes["top_p"] + 1e-6
+    else:
+        assert torch.softmax(torch.tensor(logits), 0)[drawn] > 0
+
+
+def test_a_draw_at_the_very_end_stays_inside_the_nucleus() -> None:
+    """Over many distributions whose last class is cut off, some have probabilities that sum to more than 1."""
+    logits = torch.randn(20_000, 33, generator=torch.Generator().manual_seed(0))
+    logits[:, -1] = -5.0
+    for how in (SamplingSettings(top_k=20), SamplingSettings(top_p=0.9)):
+        drawn = choose(logits, torch.full((len(logits),), LARGEST_UNIFORM), how)
+        assert not (drawn == 32).any()
+
+
+# --- the sample step ---------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, network: Network, corpus: Corpus, **changes: object) -> Path:
+    config = {
+        "format_version": checkpoint.FORMAT_VERSION,
+        "dataset": "tiny",
+        "system": "vae_05",
+        "seed": 3,
+        "status": "finished",
+        "failure": None,
+        "kind": network.kind,
+        "settings": {"model": network.settings.model_dump()},
+        **changes,
+    }
+    weights = checkpoint.cloned(network)
+    write_model(folder, Outcome(network, weights, weights, [], {}, config["failure"]), config, corpus.vocabulary)
+    return folder
+
+
+def test_the_step_writes_sentences_tokens_and_what_they_are(tmp_path: Path, corpus: Corpus) -> None:
+    network = random_network("vae", corpus.size).float()
+    model, path = write(tmp_path / "model", network, corpus), tmp_path / "samples.parquet"
+    how = ANCESTRAL.model_copy(update={"top_k": 5, "temperature": 0.7})
+    sample(model=model, settings=how, samples=path)
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"textvae"])
+    assert about == {
+        "dataset": "tiny",
+        "system": "vae_05",
+        "seed": 3,
+        "status": "finished",
+        "failure": None,
+        "decoding": "temperature 0.7, top-5",
+    }
+    expected = flat(network, how, seed=3)
+    assert table["tokens"].to_pylist() == [one.tokens for one in expected]
+    assert table["log_prob"].to_pylist() == pytest.approx([one.log_prob for one in expected], abs=1e-4)
+    words = ["PAD", "BOS", "EOS", "UNK", *corpus.vocabulary.words]
+    assert table["sentence"].to_pylist() == [" ".join(words[i] for i in one.tokens) for one in expected]
+    again = tmp_path / "again.parquet"
+    sample(model=model, settings=how, samples=again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_step_writes_no_sentences_for_a_run_that_diverged(tmp_path: Path, corpus: Corpus) -> None:
+    network = random_network("vae", corpus.size, ModelSettings(embedding=2, hidden=2, latent=2))
+    failure = {"message": "diverged in epoch 1"}
+    model = write(tmp_path / "model", network, corpus, status="diverged", failure=failure)
+    sample(model=model, settings=ANCESTRAL, samples=tmp_path / "samples.parquet")
+    table = pq.read_table(tmp_path / "samples.parquet")
+    assert table.num_rows == 0
+    assert table.column_names == ["sentence", "tokens", "log_prob"]
+    about = json.loads(table.schema.metadata[b"textvae"])
+    assert (about["status"], about["failure"], about["decoding"]) == ("diverged", failure, "ancestral")
+
+
+def test_decodings_have_the_names_that_the_report_prints() -> None:
+    names = {
+        "ancestral": {},
+        "greedy": {"temperature": 0.0},
+        "temperature 0.5": {"temperature": 0.5},
+        "top-10": {"top_k": 10},
+        "nucleus 0.9": {"top_p": 0.9},
+        "temperature 0.5, top-10, nucleus 0.9": {"temperature": 0.5, "top_k": 10, "top_p": 0.9},
+    }
+    for name, changes in names.items():
+        assert SamplingSettings(**changes).decoding == name  # type: ignore[arg-type]
+    assert FIRST_TARGET == EOS
