@@ -26,7 +26,7 @@ from components.step import exit_codes
 from components.train import train, write_model
 from textvae import checkpoint
 from textvae.checkpoint import FORMAT_VERSION, load, load_state, save_state
-from textvae.errors import DataError, SettingsError, TerminatedError, TimeLimitError
+from textvae.errors import DataError, KeyboardStopError, SettingsError, StoppedError, TerminatedError, TimeLimitError
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
 from textvae.state import StateStore, StopRequest, state_root, stop_request
@@ -243,15 +243,31 @@ def test_minutes_that_are_none_are_refused(name: str, text: str, monkeypatch: py
         StateStore("a") if name.startswith("TEXTVAE_C") else StopRequest()
 
 
-def test_a_time_limit_and_sigterm_are_reasons_to_stop(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "error", "code"), [(signal.SIGTERM, TerminatedError, 143), (signal.SIGINT, KeyboardStopError, 130)]
+)
+def test_a_signal_is_a_reason_to_stop_at_the_next_step(
+    number: signal.Signals, error: type[StoppedError], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TEXTVAE_MAX_MINUTES", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with stop_request() as stop:
-        clock[0] += 1e6
         assert stop.reason() is None
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert isinstance(stop.reason(), TerminatedError)
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+        reason = stop.reason()
+        assert isinstance(reason, error)
+        assert reason.exit_code == code
+        if number == signal.SIGINT:  # whoever presses it twice does not want to wait
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_time_limit_is_a_reason_to_stop(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEXTVAE_MAX_MINUTES", raising=False)
+    unlimited = StopRequest()
+    clock[0] += 1e6
+    assert unlimited.reason() is None
     monkeypatch.setenv("TEXTVAE_MAX_MINUTES", "1")
     limited = StopRequest()
     clock[0] += 59
