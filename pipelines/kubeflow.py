@@ -9,8 +9,9 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class Kubeflow:
     def create(self, pipeline: Path, experiment: str) -> str:
         """Submit a compiled pipeline. Returns the run's id."""
         name = f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-        with self.explained():
+        with self.explained(), redirect_stdout(StringIO()):  # the client prints addresses of its own
             found = self.client.create_experiment(experiment, namespace=self.namespace)
             run = self.client.run_pipeline(found.experiment_id, name, pipeline_package_path=str(pipeline))
         run_id: str = run.run_id

@@ -1,13 +1,15 @@
 """Compile the experiment for Kubeflow Pipelines, or submit it: `python -m pipelines.submit --help`."""
 
+import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from components.provenance import commit
 from pipelines.cluster import Cluster
@@ -30,10 +32,12 @@ def overridden_params(overrides: list[str]) -> Params:
         return Params.load(path)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            copy = Path(shutil.copy(path, folder))
+            # With its aliases written out: dvc loses a key that is new in a mapping that two entries share.
+            copy = Path(folder) / path.name
+            copy.write_text(json.dumps(YAML(typ="safe", pure=True).load(path)), encoding="utf-8")
             apply_overrides(copy, overrides)
             return Params.load(copy)
-        except (DvcException, OSError) as error:
+        except (DvcException, OSError, YAMLError) as error:
             raise SettingsError(f"-S {' '.join(overrides)}: {error.__cause__ or error}") from None
         except SettingsError as error:
             raise SettingsError(str(error).replace(str(copy), f"params.yaml with -S {' '.join(overrides)}")) from None
