@@ -327,6 +327,49 @@ MUTANTS = [
         "np.random.SeedSequence([seed])",
         "test_training.py",
     ),
+    # --- generation
+    Mutant(
+        "a sample's log-probability is that at the sampling temperature",
+        "textvae/generation.py",
+        "F.cross_entropy(logits, classes, reduction",
+        "F.cross_entropy(logits / (settings.temperature or 1), classes, reduction",
+        "test_generation.py",
+    ),
+    Mutant(
+        "a sample's log-probability leaves EOS out",
+        "textvae/generation.py",
+        'reduction="none").double()',
+        'reduction="none").double() * (classes != 0)',
+        "test_generation.py",
+    ),
+    Mutant(
+        "sentences that are still open take over the random numbers of those that ended",
+        "textvae/generation.py",
+        "uniforms_NL[open_B, position]",
+        "uniforms_NL[: len(open_B), position]",
+        "test_generation.py",
+    ),
+    Mutant(
+        "the nucleus lacks the word that reaches its mass",
+        "textvae/generation.py",
+        "ordered.masked_fill(before >= top_p, 0.0)",
+        "ordered.masked_fill((before + ordered >= top_p) & (before > 0), 0.0)",
+        "test_generation.py",
+    ),
+    Mutant(
+        "greedy decoding samples",
+        "textvae/generation.py",
+        "return logits_BV.argmax(dim=1)",
+        "return torch.multinomial(torch.softmax(logits_BV, 1), 1)[:, 0]",
+        "test_generation.py",
+    ),
+    Mutant(
+        "c0 is tanh(W z) as well",
+        "textvae/networks.py",
+        "return torch.tanh(c0_BH), c0_BH",
+        "return torch.tanh(c0_BH), torch.tanh(c0_BH)",
+        "test_networks.py",
+    ),
 ]
 
 
@@ -352,7 +395,7 @@ def run_tests(project: Path, *files: str) -> tuple[int, str]:
     """pytest's exit code, and the first test that failed (or what else it said)."""
     paths = [f"tests/{file}" for file in files]
     result = python(project, "-m", "pytest", "-x", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *paths)
-    failed = re.search(r"^FAILED tests/\S+?::(\S+)", result.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED tests/\S+?::(.+?)(?: - .*)?$", result.stdout, re.MULTILINE)
     return result.returncode, failed[1] if failed else result.stdout + result.stderr
 
 
