@@ -1,0 +1,408 @@
+"""Every measured number against a loop over sentences and words; none depends on batches or on the order."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import reference
+import torch
+from tiny import MODEL, Corpus, random_network, write_split
+from torch import Tensor
+from torch.distributions import Normal
+
+from components.evaluate import MEASURES, evaluate
+from components.train import write_model
+from textvae import checkpoint, estimators, evaluation
+from textvae.config import EvaluationSettings
+from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
+from textvae.evaluation import (
+    importance_weighted_nll,
+    posteriors,
+    reconstruction,
+    reconstruction_of_codes,
+    validation,
+)
+from textvae.networks import Kind, Network
+from textvae.training import Outcome
+
+SEED = 5
+SETTINGS = EvaluationSettings(
+    elbo_samples=2, iw_sentences=6, iw_samples=4, gain_sentences=9, gain_codes=5, device="cpu"
+)
+
+
+def log_density(z: Tensor, mu: Tensor, log_var: Tensor) -> float:
+    return float(Normal(mu, torch.exp(log_var / 2)).log_prob(z).sum())
+
+
+def log_mean_exp(values: list[float]) -> float:
+    return max(values) + math.log(math.fsum(math.exp(value - max(values)) for value in values) / len(values))
+
+
+def informative_vae(corpus: Corpus) -> Network:
+    """Posteriors that differ from sentence to sentence, by a nat or so of MI, in all dimensions but the first."""
+    network = random_network("vae", corpus.size).float()
+    assert network.encoder is not None
+    with torch.no_grad():
+        for parameter in network.encoder.lstm.parameters():
+            parameter.mul_(2)
+        network.encoder.heads.weight.mul_(3)
+        network.encoder.heads.weight[0] = 0
+    return network
+
+
+@pytest.fixture(scope="module")
+def vae(corpus: Corpus) -> Network:
+    return informative_vae(corpus)
+
+
+@pytest.fixture(scope="module")
+def language_model(corpus: Corpus) -> Network:
+    return random_network("lstm_lm", corpus.size).float()
+
+
+# --- what a network says about a split ---------------------------------------------------------------------------
+
+
+def test_posteriors_are_each_sentences_own(vae: Network, corpus: Corpus) -> None:
+    mu, log_var = posteriors(vae, corpus.test)
+    assert mu.dtype == log_var.dtype == torch.float64
+    assert vae.encoder is not None
+    for n in range(len(corpus.test)):
+        expected = reference.posterior(vae.encoder, corpus.test[n].tolist())[:2]
+        torch.testing.assert_close((mu[n], log_var[n]), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
+def test_reconstructions_are_each_sentences_own(kind: Kind, request: pytest.FixtureRequest, corpus: Corpus) -> None:
+    network: Network = request.getfixturevalue("vae" if kind == "vae" else "language_model")
+    z = hashed_normals(corpus.test, 0, MODEL.latent, "x") if kind == "vae" else None
+    losses = reconstruction(network, corpus.test, z)
+    assert losses.dtype == torch.float64
+    for n in range(len(corpus.test)):
+        code = None if z is None else z[n]
+        expected = -reference.log_prob(network.decoder, corpus.test[n].tolist(), code)
+        assert float(losses[n]) == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 50, 16_384])
+def test_one_sentence_under_many_codes(
+    max_tokens: int, vae: Network, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = hashed_normals(corpus.test, 0, MODEL.latent, "x")
+    expected = torch.stack([reconstruction(vae, corpus.test, code.expand(len(corpus.test), -1))[3] for code in z])
+    monkeypatch.setattr(evaluation, "MAX_TOKENS", max_tokens)
+    torch.testing.assert_close(reconstruction_of_codes(vae, corpus.test, 3, z), expected, atol=1e-5, rtol=0)
+
+
+def explicit_iw_nll(network: Network, words: list[int], seed: int, samples: int) -> float:
+    assert network.encoder is not None
+    mu, log_var, _ = reference.posterior(network.encoder, words)
+    noise = hashed_normal(np.array(words, dtype=np.int32), seed, (samples, MODEL.latent), "nll_iw")
+    weights = []
+    for k in range(samples):
+        z = mu + torch.exp(log_var / 2) * noise[k]
+        log_p_z = log_density(z, torch.zeros_like(z), torch.zeros_like(z))
+        weights.append(reference.log_prob(network.decoder, words, z) + log_p_z - log_density(z, mu, log_var))
+    return -log_mean_exp(weights)
+
+
+def test_the_importance_weighted_nll_is_burdas(vae: Network, corpus: Corpus) -> None:
+    nll = importance_weighted_nll(vae, corpus.test, 6, SEED)
+    expected = [explicit_iw_nll(vae, corpus.test[n].tolist(), SEED, 6) for n in range(len(corpus.test))]
+    assert nll.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_validation_is_the_elbo_at_beta_one(vae: Network, corpus: Corpus) -> None:
+    columns = validation(vae, corpus.valid, SEED, 5, 4)
+    assert vae.encoder is not None
+    kl, losses = [], []
+    for n in range(len(corpus.valid)):
+        words = corpus.valid[n].tolist()
+        mu, log_var, _ = reference.posterior(vae.encoder, words)
+        z = mu + torch.exp(log_var / 2) * hashed_normal(corpus.valid[n], SEED, (MODEL.latent,), "validation")
+        losses.append(-reference.log_prob(vae.decoder, words, z))
+        kl.append(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2))
+    assert columns["valid_reconstruction"] == pytest.approx(np.mean(losses), abs=1e-4)
+    assert columns["valid_kl"] == pytest.approx(np.mean(kl), abs=1e-4)
+    assert columns["valid_nll"] == pytest.approx(np.mean(losses) + np.mean(kl), abs=1e-4)
+    subset = hashed_subset(corpus.valid, 5, "validation nll_iw")
+    expected = np.mean([explicit_iw_nll(vae, corpus.valid[n].tolist(), SEED, 4) for n in subset])
+    assert columns["valid_nll_iw"] == pytest.approx(expected, abs=1e-4)
+    assert columns["valid_mi"] <= math.log(len(corpus.valid))
+    assert columns["valid_mi_batch"] == pytest.approx(columns["valid_mi"]), "12 sentences are less than a batch of 32"
+
+
+def test_validation_of_a_language_model_is_exact(language_model: Network, corpus: Corpus) -> None:
+    columns = validation(language_model, corpus.valid, SEED, 5, 4)
+    losses = [-reference.log_prob(language_model.decoder, corpus.valid[n].tolist(), None) for n in range(12)]
+    assert columns["valid_nll"] == columns["valid_reconstruction"] == pytest.approx(np.mean(losses), abs=1e-4)
+    subset = hashed_subset(corpus.valid, 5, "validation nll_iw")
+    assert columns["valid_nll_iw"] == pytest.approx(np.mean([losses[n] for n in subset]), abs=1e-4)
+
+
+# --- the evaluate step -------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, network: Network, corpus: Corpus, **changes: Any) -> Path:
+    config = {
+        "format_version": checkpoint.FORMAT_VERSION,
+        "dataset": "tiny",
+        "system": "lstm_lm" if network.kind == "lstm_lm" else "vae_05",
+        "seed": SEED,
+        "status": "finished",
+        "failure": None,
+        "kind": network.kind,
+        "settings": {"model": network.settings.model_dump()},
+        **changes,
+    }
+    weights = checkpoint.cloned(network)
+    write_model(folder, Outcome(network, weights, weights, [], {}, config["failure"]), config, corpus.vocabulary)
+    return folder
+
+
+def measured(model: Path, corpus_folder: Path, out: Path) -> dict[str, Any]:
+    evaluate(model=model, corpus=corpus_folder, settings=SETTINGS, evaluation=out)
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return metrics
+
+
+def assert_same_numbers(ours: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Within 1e-5 nats; a perplexity within 1e-6 of itself."""
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        if name == "ppl":
+            assert ours[name] == pytest.approx(value, rel=1e-6)
+        elif isinstance(value, float):
+            assert ours[name] == pytest.approx(value, abs=1e-5), name
+        else:
+            assert ours[name] == value, name
+
+
+@pytest.fixture(scope="module")
+def model(vae: Network, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("vae") / "model", vae, corpus)
+
+
+@pytest.fixture(scope="module")
+def metrics(model: Path, corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of the VAE, as its step writes them."""
+    return measured(model, corpus_folder, tmp_path_factory.mktemp("vae") / "evaluation")
+
+
+def test_all_measures_are_there_and_nothing_else(metrics: dict[str, Any]) -> None:
+    identity = {"dataset": "tiny", "system": "vae_05", "seed": SEED, "status": "finished", "failure": None}
+    assert metrics.keys() == {*identity, *MEASURES}
+    assert {name: metrics[name] for name in identity} == identity
+    assert all(metrics[name] is not None for name in MEASURES)
+
+
+def test_nll_kl_and_perplexity_are_those_of_a_loop(metrics: dict[str, Any], vae: Network, corpus: Corpus) -> None:
+    assert vae.encoder is not None
+    nll, kl, tokens = [], [], 0
+    for n in range(len(corpus.test)):
+        words = corpus.test[n].tolist()
+        mu, log_var, _ = reference.posterior(vae.encoder, words)
+        kl.append(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2))
+        losses = []
+        for sample in range(SETTINGS.elbo_samples):
+            noise = hashed_normal(corpus.test[n], SEED, (MODEL.latent,), f"elbo {sample}")
+            losses.append(-reference.log_prob(vae.decoder, words, mu + torch.exp(log_var / 2) * noise))
+        nll.append(np.mean(losses) + kl[-1])
+        tokens += len(words) + 1
+    count = len(nll)
+    expected = {
+        "nll": np.mean(nll),
+        "nll_se": np.std(nll, ddof=1) / math.sqrt(count),
+        "kl": np.mean(kl),
+        "kl_se": np.std(kl, ddof=1) / math.sqrt(count),
+        "ppl": math.exp(np.sum(nll) / tokens),
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert (metrics["sentences"], metrics["tokens"]) == (count, tokens)
+
+    subset = hashed_subset(corpus.test, SETTINGS.iw_sentences, "nll_iw")
+    iw = [explicit_iw_nll(vae, corpus.test[n].tolist(), SEED, SETTINGS.iw_samples) for n in subset]
+    assert metrics["nll_iw"] == pytest.approx(np.mean(iw), rel=1e-5)
+    assert metrics["nll_iw_se"] == pytest.approx(np.std(iw, ddof=1) / math.sqrt(6), rel=1e-4)
+    assert metrics["nll_subset"] == pytest.approx(np.mean([nll[n] for n in subset]), rel=1e-5)
+    assert (metrics["iw_sentences"], metrics["iw_samples"], metrics["gain_sentences"]) == (6, 4, 9)
+
+
+def test_the_information_is_that_of_the_last_samples(metrics: dict[str, Any], vae: Network, corpus: Corpus) -> None:
+    """q(z) over all test sentences, each with its own component: two nested loops."""
+    assert vae.encoder is not None
+    count = len(corpus.test)
+    found = [reference.posterior(vae.encoder, corpus.test[n].tolist())[:2] for n in range(count)]
+    terms: dict[str, list[float]] = {"mi": [], "mi_upper": [], "kl_agg": []}
+    for n, (mu, log_var) in enumerate(found):
+        z = mu + torch.exp(log_var / 2) * hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1")
+        densities = [log_density(z, *other) for other in found]
+        own, others = densities[n], densities[:n] + densities[n + 1 :]
+        terms["mi"].append(own - log_mean_exp(densities))
+        terms["mi_upper"].append(own - log_mean_exp(others))
+        terms["kl_agg"].append(log_mean_exp(densities) - log_density(z, torch.zeros_like(z), torch.zeros_like(z)))
+    for name, values in terms.items():
+        assert metrics[name] == pytest.approx(np.mean(values), abs=1e-4)
+        assert metrics[f"{name}_se"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(count), abs=1e-4)
+    assert metrics["mi_batch"] == pytest.approx(metrics["mi"]), "14 sentences are less than a batch of 32"
+    assert metrics["mi"] > 0.5, "posteriors that are all alike would prove little"
+    means = torch.stack([mu for mu, _ in found])
+    assert metrics["au"] == int((means.var(0) >= 0.01).sum()) == MODEL.latent - 1
+
+
+def test_the_gain_compares_a_sentences_code_with_those_of_others(
+    metrics: dict[str, Any], vae: Network, corpus: Corpus
+) -> None:
+    """Averaged over all choices of 4 others the gain is near to what 4 drawn ones say; never above log 5."""
+    assert vae.encoder is not None
+    assert metrics["gain"] <= math.log(SETTINGS.gain_codes)
+    count, rng = len(corpus.test), np.random.default_rng(0)
+    found = [reference.posterior(vae.encoder, corpus.test[n].tolist())[:2] for n in range(count)]
+    codes = [
+        mu + torch.exp(log_var / 2) * hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1")
+        for n, (mu, log_var) in enumerate(found)
+    ]
+    subset = hashed_subset(corpus.test, SETTINGS.gain_sentences, "gain")
+    table = {n: [reference.log_prob(vae.decoder, corpus.test[n].tolist(), code) for code in codes] for n in subset}
+    repeats = []
+    for _ in range(300):
+        gains = []
+        for n in subset:
+            others = rng.choice([i for i in range(count) if i != n], SETTINGS.gain_codes - 1, replace=False)
+            gains.append(table[n][n] - log_mean_exp([table[n][i] for i in (n, *others)]))
+        repeats.append(np.mean(gains))
+    assert min(repeats) <= metrics["gain"] <= max(repeats)
+
+
+def test_the_gain_is_zero_where_the_decoder_ignores_the_code(
+    corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    deaf = informative_vae(corpus)
+    with torch.no_grad():
+        assert deaf.decoder.initial is not None
+        deaf.decoder.initial.weight.zero_()
+        deaf.decoder.lstm.weight_ih_l0[:, MODEL.embedding :] = 0
+    metrics = measured(write(tmp_path / "model", deaf, corpus), corpus_folder, tmp_path / "evaluation")
+    assert abs(metrics["gain"]) < 1e-5
+    assert metrics["mi"] > 0.5, "which MI does not see"
+
+
+def test_the_posteriors_are_written_for_every_sentence(
+    model: Path, vae: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    measured(model, corpus_folder, tmp_path / "evaluation")
+    table = pq.read_table(tmp_path / "evaluation" / "posterior.parquet")
+    mu, log_var = posteriors(vae, corpus.test)
+    assert table["sentence"].to_pylist() == [
+        " ".join(corpus.vocabulary.words[i - 4] for i in corpus.test[n]) for n in range(len(corpus.test))
+    ]
+    np.testing.assert_allclose(np.array(table["mu"].to_pylist()), mu.numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.array(table["log_var"].to_pylist()), log_var.numpy(), atol=1e-6)
+    assert str(table.schema.field("mu").type).startswith("fixed_size_list")
+
+
+@pytest.mark.parametrize("max_tokens", [1, 40, 100])
+def test_no_number_depends_on_the_batches(
+    max_tokens: int,
+    metrics: dict[str, Any],
+    model: Path,
+    corpus_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_TOKENS", max_tokens)
+    assert_same_numbers(measured(model, corpus_folder, tmp_path / "evaluation"), metrics)
+
+
+def test_no_number_depends_on_the_order_of_the_sentences(
+    metrics: dict[str, Any], model: Path, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    texts = {tuple(corpus.test[n].tolist()) for n in range(len(corpus.test))}
+    assert len(texts) < len(corpus.test), "some sentence is there twice, the harder case"
+    for attempt in range(3):
+        order = np.random.default_rng(attempt).permutation(len(corpus.test))
+        shutil.copytree(corpus_folder, tmp_path / str(attempt))
+        write_split(tmp_path / str(attempt) / "test.parquet", corpus.test.subset(order))
+        ours = measured(model, tmp_path / str(attempt), tmp_path / f"evaluation {attempt}")
+        assert_same_numbers(ours, metrics)
+
+
+def test_an_evaluation_is_the_same_bytes_again(model: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    for attempt in ("a", "b"):
+        torch.manual_seed(ord(attempt))
+        measured(model, corpus_folder, tmp_path / attempt)
+    for name in ("metrics.json", "posterior.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_language_models_numbers_are_exact_and_those_of_codes_null(
+    language_model: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    model = write(tmp_path / "model", language_model, corpus)
+    metrics = measured(model, corpus_folder, tmp_path / "evaluation")
+    losses = [-reference.log_prob(language_model.decoder, corpus.test[n].tolist(), None) for n in range(14)]
+    tokens = int(corpus.test.lengths.sum()) + 14
+    subset = hashed_subset(corpus.test, SETTINGS.iw_sentences, "nll_iw")
+    assert metrics["nll"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert metrics["ppl"] == pytest.approx(math.exp(sum(losses) / tokens), rel=1e-5)
+    expected = pytest.approx(np.mean([losses[n] for n in subset]), rel=1e-5)
+    assert metrics["nll_iw"] == metrics["nll_subset"] == expected
+    of_codes = {"kl", "mi", "mi_upper", "mi_batch", "kl_agg", "gain", "au", "iw_samples", "gain_sentences"}
+    assert {name for name in MEASURES if metrics[name] is None} == {
+        *of_codes,
+        *(f"{name}_se" for name in ("kl", "mi", "mi_upper", "kl_agg", "gain")),
+    }
+    assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
+
+
+def test_a_diverged_run_has_its_failure_and_no_numbers(
+    vae: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    failure = {"message": "diverged in epoch 1", "epoch": 1}
+    model = write(tmp_path / "model", vae, corpus, status="diverged", failure=failure)
+    metrics = measured(model, corpus_folder, tmp_path / "evaluation")
+    assert (metrics["status"], metrics["failure"], metrics["seed"]) == ("diverged", failure, SEED)
+    assert all(metrics[name] is None for name in MEASURES)
+    assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
+
+
+def test_a_number_that_contradicts_mathematics_ends_with_70_and_writes_nothing(
+    model: Path,
+    corpus_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A q(z) that lacks the sentence's own component: MI above log N."""
+
+    def without_own(z: Tensor, mu: Tensor, log_var: Tensor, own: Tensor) -> estimators.AggregatePosterior:
+        return estimators.AggregatePosterior(torch.full((len(z),), -99.0), torch.full((len(z),), -99.0))
+
+    monkeypatch.setattr(estimators, "log_aggregate_posterior", without_own)
+    arguments = ["--model", str(model), "--corpus", str(corpus_folder), "--evaluation", str(tmp_path / "evaluation")]
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main([*arguments, "--settings", SETTINGS.model_dump_json()])
+    assert ended.value.code == 70
+    errors = capsys.readouterr().err
+    assert "error: MI" in errors
+    assert f"log N = {math.log(14):.6g}" in errors
+    assert "'nll'" in errors, "the numbers are shown"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_of_another_vocabulary_is_refused(model: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    write_split(tmp_path / "corpus" / "test.parquet", Sentences.of([[4, 400], [5]]))
+    arguments = ["--model", str(model), "--corpus", str(tmp_path / "corpus")]
+    arguments += ["--evaluation", str(tmp_path / "evaluation"), "--settings", "{}"]
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(arguments)
+    assert ended.value.code == 65
