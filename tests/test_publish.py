@@ -1,6 +1,7 @@
 """MLflow equals the run directories, however often, from wherever and by however many it is published."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -281,3 +282,42 @@ def test_a_broken_settings_file_is_refused_before_mlflow(repository: Path) -> No
     done = subprocess.run([*command()[:3], *options], cwd=repository, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "dataset: no such key" in done.stderr
+
+
+def loose_results(directory: Path, folder: Path) -> list[Path]:
+    """The results of a run as Kubeflow hands them over: names that say nothing, timings with the run's identity."""
+    config = json.loads((directory / "model/config.json").read_text())
+    identity = {key: config[key] for key in ("dataset", "system", "seed")}
+    timings = json.loads((directory / "timings/train.json").read_text())
+    write_json(directory / "timings/train.json", {**identity, **timings, "peak_rss_mb": 1.0})
+    metrics = json.loads((directory / "evaluation/metrics.json").read_text())
+    write_json(directory / "evaluation/metrics.json", {**metrics, "nll_iw": 98.5})
+    found = []
+    for number, name in enumerate(("timings/train.json", "ngram.json", "curves.jsonl", "model/config.json")):
+        copy = folder / str(number) / "artifact"
+        copy.parent.mkdir(parents=True)
+        found.append(Path(shutil.copy(directory / name, copy)))
+    found.append(Path(shutil.copytree(directory / "evaluation", folder / "evaluation")))
+    return found
+
+
+@pytest.mark.parametrize("diverged_at_once", [False, True])
+def test_loose_results_make_the_row_that_their_run_directory_makes(
+    repository: Path, capsys: pytest.CaptureFixture[str], diverged_at_once: bool
+) -> None:
+    directory = write_run(repository / "runs", diverged=diverged_at_once)
+    if diverged_at_once:
+        (directory / "curves.jsonl").write_text("")
+    loose = loose_results(directory, repository / "loose")
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "created"
+    settings = ReportSettings(**GRID)
+    publish(runs=loose, reports=write_reports(repository / "reports"), settings=settings)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
+
+
+def test_two_loose_results_of_the_same_run_are_refused(repository: Path) -> None:
+    loose = loose_results(write_run(repository / "runs"), repository / "loose")
+    again = Path(shutil.copy(loose[1], repository / "again"))
+    with pytest.raises(DataError, match="are both ngram of the same run"):
+        publish(runs=[*loose, again], reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID))

@@ -97,6 +97,25 @@ def test_single_files_without_extensions_do_as_well_as_a_folder(experiment: Path
     assert (experiment / "kubeflow/curves.csv").read_bytes() == (experiment / "reports/curves.csv").read_bytes()
 
 
+def test_times_that_say_whose_they_are_need_not_lie_beside_their_run(experiment: Path) -> None:
+    folder = experiment / "runs/ptb/vae_mine/1"
+    plain = (make(experiment) / "report.html").read_text()
+    write_json(folder / "timings/train.json", {**read_json(folder / "timings/train.json"), "wall_s": 4321.0})
+    expected = (make(experiment) / "report.html").read_text()
+    assert expected != plain, "the report shows how long a training took"
+    loose = []
+    for number, path in enumerate(sorted(experiment.glob("runs/*/*/*/timings/*.json"))):
+        dataset, system, seed = path.parts[-5:-2]
+        loose.append(experiment / "loose" / str(number))
+        write_json(loose[-1], {**read_json(path), "dataset": dataset, "system": system, "seed": int(seed)})
+        path.unlink()
+    page, summary = experiment / "page", experiment / "summary"
+    runs, corpora, reports = [experiment / "runs", *loose], [experiment / "corpora"], experiment / "kubeflow"
+    report(runs=runs, corpora=corpora, settings=SETTINGS, reports=reports, page=page, summary=summary)
+    assert (reports / "report.html").read_text() == page.read_text() == expected
+    assert (reports / "report.md").read_bytes() == summary.read_bytes()
+
+
 def test_a_file_that_is_no_result_is_refused(experiment: Path) -> None:
     write_json(experiment / "vocabulary.json", {"words": []})
     with pytest.raises(DataError, match=r"vocabulary\.json is none of a run's results"):

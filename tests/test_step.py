@@ -167,6 +167,36 @@ def test_the_kubeflow_component_has_the_same_options_and_typed_artifacts(tmp_pat
     }
 
 
+def test_an_optional_output_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
+    @step
+    def optional(target: Annotated[Path | None, Output("HTML")] = None) -> None:
+        """Write a page."""
+        if target is not None:
+            target.write_text("page")
+
+    assert exit_code(optional, []) == 0
+    assert exit_code(optional, ["--target", str(tmp_path / "x/page")]) == 0
+    assert (tmp_path / "x/page").read_text() == "page"
+
+
+def test_a_repeated_input_can_arrive_as_several_lists_and_single_artifacts(tmp_path: Path) -> None:
+    from kfp import compiler
+
+    path = tmp_path / "component.yaml"
+    component = copying_step().container_component("image:1", {"others": {"many": "inputs", "one": "input"}})
+    compiler.Compiler().compile(component, str(path))
+    spec = yaml.safe_load(path.read_text())
+    artifacts = spec["components"]["comp-copy"]["inputDefinitions"]["artifacts"]
+    assert {name: one.get("isArtifactList", False) for name, one in artifacts.items()} == {
+        "source": False,
+        "many": True,
+        "one": False,
+    }
+    arguments = spec["deploymentSpec"]["executors"]["exec-copy"]["container"]["args"]
+    given = [arguments[i + 1] for i, argument in enumerate(arguments) if argument == "--others"]
+    assert given == ["{{$.inputs.artifacts['many']}}", "{{$.inputs.artifacts['one'].path}}"]
+
+
 def test_a_parameter_of_no_known_kind_is_refused() -> None:
     def odd(value: bytes) -> None: ...
 
