@@ -124,13 +124,11 @@ def complete(url: str, part: Path) -> None:
             raise requests.ConnectionError("another part came than the one that was asked for")
         length = response.headers.get("Content-Length")
         with part.open("ab" if start else "wb") as output:
-            received = copy(response, output, part.name[1:-5], int(length) if length else None)
-    if length is not None and received != int(length):
-        raise requests.ConnectionError(f"{received:,} of {int(length):,} bytes came")
+            copy(response, output, part.name[1:-5], int(length) if length else None)
 
 
-def copy(response: requests.Response, output: BinaryIO, name: str, total: int | None) -> int:
-    """Write the body as it comes. Returns its length. Raises requests.RequestException when it breaks off or crawls."""
+def copy(response: requests.Response, output: BinaryIO, name: str, total: int | None) -> None:
+    """Write the body as it comes. Raises requests.RequestException when it is cut short, breaks off or crawls."""
     received, started = 0, time.monotonic()
     with progress(f"fetch {name}", total, unit="bytes") as bar:
         try:
@@ -143,7 +141,6 @@ def copy(response: requests.Response, output: BinaryIO, name: str, total: int | 
                     raise requests.Timeout(f"only {received:,} bytes came in {seconds:.0f} seconds")
         except urllib3.exceptions.HTTPError as error:
             raise requests.ConnectionError(str(error)) from None
-    return received
 
 
 def reason(error: Exception) -> str:
