@@ -24,12 +24,12 @@ INTERRUPTED = 130
 
 def overridden_params(overrides: list[str]) -> Params:
     """params.yaml with overrides as `dvc exp run -S` takes them. Raises SettingsError naming the wrong one."""
-    from dvc.exceptions import DvcException
-    from dvc.utils.hydra import apply_overrides
-
     path = Path("params.yaml")
     if not overrides:
         return Params.load(path)
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             # With its aliases written out: dvc loses a key that is new in a mapping that two entries share.
