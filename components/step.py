@@ -9,7 +9,6 @@ fails leaves nothing.
 import errno
 import inspect
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pydantic import BaseModel
 from components.provenance import Stopwatch
 from textvae.config import validated
 from textvae.errors import DataError, SettingsError, TextVAEError
-from textvae.files import write_json
+from textvae.files import write_json, written_when_complete
 
 IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
@@ -249,34 +248,6 @@ def read_settings(model: type[BaseModel], text: str) -> BaseModel:
     except ValueError as error:
         raise SettingsError(f"--settings {source}: not JSON ({error})") from None
     return validated(model, content, source)
-
-
-@contextmanager
-def written_when_complete(outputs: Mapping[str, Path]) -> Any:
-    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise."""
-    temporary = {name: path.with_name(f".{path.name}.tmp") for name, path in outputs.items()}
-    for path in temporary.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(path)
-    try:
-        yield temporary
-        for name, path in temporary.items():
-            if not path.exists():
-                raise AssertionError(f"the step did not write its output {name!r}")
-        for name, path in temporary.items():
-            remove(outputs[name])
-            path.replace(outputs[name])
-    finally:
-        for path in temporary.values():
-            remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_executor_output(executor_input: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +46,31 @@ def sha256_of_file(path: Path) -> str:
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """Hexadecimal SHA-256 of a JSON value: the same for equal values, whatever the order of their keys."""
     return hashlib.sha256(json_text(parts).encode()).hexdigest()
+
+
+@contextmanager
+def written_when_complete(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise."""
+    temporary = {name: path.with_name(f".{path.name}.tmp") for name, path in outputs.items()}
+    for path in temporary.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(path)
+    try:
+        yield temporary
+        for name, path in temporary.items():
+            if not path.exists():
+                raise AssertionError(f"the step did not write its output {name!r}")
+        for name, path in temporary.items():
+            remove(outputs[name])
+            path.replace(outputs[name])
+    finally:
+        for path in temporary.values():
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
