@@ -50,6 +50,11 @@ def test_merge_leaves_its_arguments_alone() -> None:
         ("epochs: 4", 'epochs: "4"', "training.epochs: Input should be a valid integer (found '4')"),
         ("epochs: 4", "epochs: 0", "training.epochs: Input should be greater than 0"),
         ("alpha: 3.0", "alpah: 3.0", "alpah: no such key"),
+        (
+            "epochs: 5, clip_norm: 1.0}",
+            "epochs: 5}, ngram: {memory: plenty}",
+            "ngram.memory: String should match pattern",
+        ),
         ("alpha: 3.0", "alpha: -1.0", "alpha: Input should be greater than or equal to 0"),
         ("name: vae_mine", "name: vae_min", "no objective 'vae_min' (there are: "),
         ("systems: [vae_mine]", "systems: [vae_x]", "grid.systems names 'vae_x', which has no entry"),
