@@ -146,8 +146,12 @@ def test_epochs_and_seeds_differ_in_the_order_and_in_who_shares_a_batch() -> Non
     groups = [{frozenset(batch.tolist()) for batch in batches} for batches in orders]
     shared = len(groups[0] & groups[1]) / len(groups[0])
     assert shared < 0.05
-    # The batches come in no order of length: their mean lengths are not correlated with their positions.
-    means = np.array([lengths[batch].mean() for batch in orders[0]])
+
+
+def test_batches_come_in_no_order_of_length() -> None:
+    lengths = np.random.default_rng(0).integers(2, 30, 800)
+    means = np.array([lengths[batch].mean() for batch in training_batches(lengths, 8, 0, 0)])
+    assert len(means) == module.POOL_BATCHES, "one pool, which was sorted by length"
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 5 / math.sqrt(len(means))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tiny import MODEL, Corpus, train_settings
@@ -88,6 +88,7 @@ def same(first: Any, second: Any) -> bool:
     return repr(first) == repr(second)
 
 
+@example(state={"a": {"b": torch.zeros(1)}, "a.b": torch.ones(1), "n": {1: torch.zeros(2), "1": torch.ones(2)}})
 @settings(max_examples=30, deadline=None)
 @given(state=st.dictionaries(st.text(max_size=5), NESTED, max_size=4))
 def test_a_state_comes_back_as_it_was(state: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:

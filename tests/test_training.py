@@ -232,9 +232,11 @@ def test_a_curve_shows_means_over_sentences(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_epoch_takes_each_batch_once_in_training_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
+    streams: list[int] = []
 
     def spy(self: Objective, batch: Any, step: int) -> Losses:
         assert self.network.training
+        streams.append(torch.initial_seed())
         seen.extend(batch.indices.tolist())
         assert batch.tokens_BT.tolist() == collate(tiny_corpus().train, batch.indices).tokens_BT.tolist()
         return Losses(torch.tensor(1.0), torch.tensor(1.0))
@@ -243,6 +245,7 @@ def test_an_epoch_takes_each_batch_once_in_training_mode(monkeypatch: pytest.Mon
     trainer(train_settings("vae_05", epochs=2)).run()
     assert sorted(seen[:41]) == sorted(seen[41:]) == list(range(41))
     assert seen[:41] != seen[41:]
+    assert len(set(streams)) == 2 * STEPS_PER_EPOCH, "no two steps share their noise"
 
 
 def test_a_random_batch_is_one_of_the_epochs() -> None:
