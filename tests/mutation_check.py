@@ -327,6 +327,41 @@ MUTANTS = [
         "np.random.SeedSequence([seed])",
         "test_training.py",
     ),
+    Mutant(
+        "the reported NLL weighs the KL",
+        "components/evaluate.py",
+        "nll_N = reconstruction_N + kl_N",
+        "nll_N = reconstruction_N + 0.1 * kl_N",
+        "test_evaluation.py",
+    ),
+    Mutant(
+        "the perplexity's tokens leave EOS out",
+        "components/evaluate.py",
+        "tokens = int(sentences.lengths.sum()) + len(sentences)",
+        "tokens = int(sentences.lengths.sum())",
+        "test_evaluation.py",
+    ),
+    Mutant(
+        "the MI is measured at the posteriors' means",
+        "components/evaluate.py",
+        "estimators.mutual_information(mu_ND, log_var_ND, z_ND)",
+        "estimators.mutual_information(mu_ND, log_var_ND, mu_ND)",
+        "test_evaluation.py",
+    ),
+    Mutant(
+        "the sentence's own code may be among the others of its gain",
+        "components/evaluate.py",
+        " if i != n]",
+        "]",
+        "test_evaluation.py",
+    ),
+    Mutant(
+        "a sentence is reconstructed from another one's code",
+        "textvae/evaluation.py",
+        "z_ND[batch.indices].float()",
+        "z_ND[: len(batch)].float()",
+        "test_evaluation.py",
+    ),
     # --- generation
     Mutant(
         "a sample's log-probability is that at the sampling temperature",
