@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
-from textvae.networks import reparameterised
-from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, optimizer_of
+from textvae.objectives.base import Annealed, AnnealedConfig, Losses, optimizer_of
 
 ENERGY_MEAN_LIMIT = 50.0
 log = logging.getLogger(__name__)
@@ -152,10 +151,9 @@ class VAEMINE(Annealed):
     def update_energy(self, batch: Batch) -> None:
         """One step of the energy alone, at fresh samples of the posteriors."""
         with torch.no_grad():
-            code: Code = self.encode(batch)
-        z_BD = reparameterised(code.mu_BD, code.log_var_BD, torch.randn_like(code.mu_BD))
+            code = self.encode(batch)
         self.optimizers["energy"].zero_grad(set_to_none=True)
-        (-self.bound(code.hidden_BH, z_BD)).backward()  # type: ignore[no-untyped-call]
+        (-self.bound(code.hidden_BH, code.z_BD)).backward()  # type: ignore[no-untyped-call]
         self.step_clipped("energy", {"energy": list(self.energy.parameters())})
 
     def apply_gradients(self) -> None:
