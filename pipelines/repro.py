@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from dvc.repo import Repo
 
 from textvae.config import Grid, Params
 from textvae.errors import TextVAEError
+from textvae.files import remove
 from textvae.progress import duration
 from textvae.state import state_root
 
@@ -78,6 +80,19 @@ def run_all(grid: Grid, jobs: int) -> list[str]:
     return failed
 
 
+def remove_outdated(names: list[str]) -> None:
+    """Remove what failed runs have left of an earlier one (dvc's cache keeps it): the report must not show numbers of
+    other settings. dvc itself would not make the report at all.
+    """
+    with Repo() as repo:
+        for name in names:
+            outdated = set(repo.status(targets=[f"{stage}@{name}" for stage in RUN_STAGES]))
+            for stage in repo.index.stages:
+                if stage.addressing.split(":")[-1] in outdated:
+                    for out in stage.outs:
+                        remove(Path(out.fs_path))
+
+
 def main(
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 2,
 ) -> None:
@@ -104,6 +119,8 @@ def main(
     except KeyboardInterrupt:
         print("interrupted: run it again to go on where it stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    if failed:
+        remove_outdated(failed)
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.
     code = dvc(["repro", "--single-item", "report"] if failed else ["repro"])
     print(f"took {duration(time.monotonic() - started)} with {jobs} jobs")
