@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 
 repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side), then show the results
 	@python -m pipelines.repro --jobs $(JOBS); code=$$?; \
-	if [ -f reports/results.csv ]; then \
+	if [ $$code -le 1 ] && [ -f reports/results.csv ]; then \
 	  python -m components.publish --runs runs --reports reports --settings settings/report.json || code=$$?; \
 	  python -m components.reporting.terminal reports/results.csv; \
 	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \

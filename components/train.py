@@ -30,8 +30,8 @@ def train(
     """Train one system on a corpus and write its model directory and learning curves.
 
     An interrupted training goes on where it stopped: its state is kept in $TEXTVAE_STATE (default .state).
-    $TEXTVAE_MAX_MINUTES ends it early with exit code 75, SIGTERM with 143. A run whose loss becomes NaN is a
-    result, not a failure: the model directory says `diverged` and why.
+    $TEXTVAE_MAX_MINUTES ends it early with exit code 75, Ctrl-C with 130, SIGTERM with 143. A run whose loss
+    becomes NaN is a result, not a failure: the model directory says `diverged` and why.
 
     \b
     Examples:

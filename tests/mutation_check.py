@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from tiny_project import copy_of_the_project
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 300
@@ -406,17 +407,6 @@ MUTANTS = [
         "test_networks.py",
     ),
 ]
-
-
-def copy_of_the_project(folder: Path) -> None:
-    """Every file that git knows or would add."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
 
 
 def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

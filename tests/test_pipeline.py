@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import PARAMS, SYSTEMS, write_corpus, write_params
+from tiny_project import PARAMS, SYSTEMS, copy_of_the_project, write_corpus, write_params
 
 from components.step import Step
 from pipelines.repro import RUN_STAGES
@@ -53,14 +53,8 @@ def stages_run(said: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", said))
 
 
-def copy_of_the_project(folder: Path) -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+def tiny_copy(folder: Path) -> Path:
+    copy_of_the_project(folder)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     write_corpus(folder)
     return folder
@@ -69,7 +63,7 @@ def copy_of_the_project(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the whole grid has run, two runs side by side."""
-    project = copy_of_the_project(tmp_path_factory.mktemp("project"))
+    project = tiny_copy(tmp_path_factory.mktemp("project"))
     write_params(project, PARAMS)
     run(project, "pipelines.repro", "--jobs", "2")
     return project

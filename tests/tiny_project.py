@@ -4,12 +4,15 @@
 """
 
 import random
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = ["lstm_lm", "vae_05", "vae_mine"]
 PARAMS = {
     "grid": {"datasets": ["tiny"], "systems": SYSTEMS, "seeds": ["1"]},
@@ -41,6 +44,17 @@ def sentences(count: int) -> list[str]:
         described = " ".join(rng.sample(adjectives, rng.randrange(3)))
         made.append(" ".join(f"the {described} {subject} {rng.choice(verbs)} the {thing} .".split()))
     return made
+
+
+def copy_of_the_project(folder: Path) -> None:
+    """Every file that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
 def write_params(project: Path, params: dict[str, Any]) -> None:
