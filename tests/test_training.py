@@ -417,6 +417,8 @@ def test_a_validation_that_is_not_finite_is_a_divergence_too(system: str) -> Non
     outcome = trained.run()
     assert outcome.failure is not None
     assert outcome.failure["epoch"] == 2
+    steps_per_epoch = outcome.curves[0]["step"]
+    assert outcome.failure["step"] == 2 * steps_per_epoch, "the last step taken, not one that never was"
     assert outcome.failure["term"].startswith("valid_")
     assert outcome.curves == finished(system).curves[:1]
     assert outcome.selected["epoch"] == 1

@@ -136,10 +136,12 @@ class Trainer:
                     self.run_epoch(bar)
                     self.end_epoch()
         except DivergedError as error:
+            # `at.step` counts the steps done: the next one diverged, or the validation after the epoch's last.
+            step = self.at.step + (self.at.position < len(self.batches))
             failure = {
-                "message": f"diverged in epoch {self.at.epoch + 1}, step {self.at.step + 1}: {error}",
+                "message": f"diverged in epoch {self.at.epoch + 1}, step {step}: {error}",
                 "epoch": self.at.epoch + 1,
-                "step": self.at.step + 1,
+                "step": step,
                 "term": error.term,
                 "largest_energy": error.largest_energy,
             }
