@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textvae.checkpoint import load as load
+    from textvae.latent import load as load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Imported late, so that steps that need no torch (fetch, preprocess, report) do not need it installed.
     if name == "load":
-        from textvae.checkpoint import load
+        from textvae.latent import load
 
         return load
     raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -54,6 +54,18 @@ def reconstruction(network: Network, sentences: Sentences, z_ND: Tensor | None) 
 
 
 @torch.inference_mode()
+def word_log_probs(network: Network, sentences: Sentences, z_ND: Tensor | None) -> list[list[float]]:
+    """log p(word | the words before, z) in nats of every word and of EOS; `None` for LSTM-LM."""
+    found: list[list[float]] = [[]] * len(sentences)
+    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
+        z_BD = None if z_ND is None else z_ND[batch.indices].float().to(network.device)
+        _, losses_BT = network.decoder.word_losses(batch, z_BD)
+        for n, length, losses_T in zip(batch.indices, batch.lengths_B, losses_BT.double().cpu(), strict=True):
+            found[n] = (-losses_T[: length - 1]).tolist()
+    return found
+
+
+@torch.inference_mode()
 def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, z_KD: Tensor) -> Tensor:
     """-log p(x | z_k) (K) in nats of the sentence at `index` under each of K codes."""
     network.eval()

@@ -73,13 +73,18 @@ class Decoder(nn.Module):
         Args: z_BD, None for LSTM-LM; inputs_BT in place of the batch's own (word dropout).
         Returns: its sum over the batch (differentiable) and per sentence (B), detached.
         """
+        total, losses_BT = self.word_losses(batch, z_BD, inputs_BT)
+        return total, losses_BT.sum(dim=1)
+
+    def word_losses(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `forward`, the second one per target (B, T - 1), 0 on padding."""
         states_BTH = self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD)
         mask_BT = batch.target_mask_BT
         targets_R = batch.targets_BT[mask_BT] - FIRST_TARGET
         total, losses_R = linear_cross_entropy(states_BTH[mask_BT], self.output.weight, targets_R)
         losses_BT = torch.zeros(mask_BT.shape, dtype=losses_R.dtype, device=losses_R.device)
         losses_BT[mask_BT] = losses_R
-        return total, losses_BT.sum(dim=1)
+        return total, losses_BT
 
 
 class Network(nn.Module):

@@ -1,0 +1,290 @@
+"""The library's front door: a trained model's latent space, on sentences of one's own.
+
+    from textvae import load
+    model = load("runs/sotu/vae_mine/1/model")
+    model.interpolate("we must act now .", "i thank the congress .", steps=6)
+
+Sentences are text, split by the model's own tokeniser, or `Sentences` (ids of the model's vocabulary). What comes back
+as text is in the vocabulary's words, joined by spaces, `UNK` for all others. No result depends on what else is asked
+for in the same call: noise is keyed by the sentence and a seed, by default the model's own.
+
+Shapes: N sentences, D latent, K samples or neighbours, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from textvae import checkpoint, generation
+from textvae.config import SamplingSettings, validated
+from textvae.corpus import Sentences, hashed_normal
+from textvae.errors import DataError, SettingsError
+from textvae.evaluation import importance_weighted_nll, posteriors, word_log_probs
+from textvae.networks import Network, reparameterised
+from textvae.tokenizer import Tokenizer
+from textvae.vocabulary import EOS
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Texts = Sequence[str] | Sentences
+
+LONGEST_TEXT = 10_000
+"""Characters; what is longer is no sentence, and the LSTM would read it word by word."""
+CHUNK = 8192
+"""Sentences of a corpus whose codes are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A decoded sentence."""
+
+    text: str
+    log_prob: float
+    """log p(x|z) in nats, EOS counted where it was reached."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A sentence out of its own code, decoded greedily (Table 3 of the paper)."""
+
+    source: str
+    """The sentence as the model reads it."""
+    mean: str
+    """Decoded from the posterior's mean."""
+    samples: list[str]
+    """Decoded from samples of the posterior."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of an interpolation."""
+
+    t: float
+    """0 at the first sentence's posterior mean, 1 at the second's."""
+    text: str
+    log_prob: float
+    """log p(x|z) in nats of this text at this point."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A sentence of a corpus, near to a query."""
+
+    text: str
+    cosine: float
+    """Of the two posterior means."""
+    index: int
+    """Its (first) position in the corpus."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How probable a sentence is, word by word and as a whole."""
+
+    words: list[str]
+    """As the model reads them, and `EOS`."""
+    log_probs: list[float]
+    """log p(word | the words before, z) in nats at the posterior's mean; LSTM-LM: log p(word | the words before)."""
+    nll_iw: float
+    """An upper bound of -log p(x) in nats that falls with the number of samples (Burda et al. 2016); LSTM-LM: exact."""
+
+
+@dataclass(frozen=True)
+class TextVAE(checkpoint.Model):
+    """A trained model. A call raises DataError where the training diverged, and for LSTM-LM where it needs a code."""
+
+    def encode(self, sentences: Texts) -> tuple[FloatArray, FloatArray]:
+        """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D)."""
+        mu_ND, log_var_ND = posteriors(self._vae("encode"), self.tokenised(sentences))
+        return mu_ND.numpy(), log_var_ND.numpy()
+
+    def decode(self, codes_ND: npt.ArrayLike, max_length: int = 200) -> list[Generated]:
+        """The sentence of each code, the most probable word at a time, cut at `max_length` words."""
+        network = self._vae("decode")
+        z_ND = torch.from_numpy(np.array(codes_ND, dtype=np.float64))
+        if z_ND.ndim != 2 or z_ND.shape[1] != network.latent:
+            raise SettingsError(f"codes have the shape {tuple(z_ND.shape)}; this model's is (N, {network.latent})")
+        return self._decoded(network, z_ND, max_length)
+
+    def reconstruct(
+        self, sentences: Texts, samples: int = 0, seed: int | None = None, max_length: int = 200
+    ) -> list[Reconstruction]:
+        """Every sentence, decoded greedily from its posterior's mean and from `samples` samples of the posterior."""
+        network, read = self._vae("reconstruct"), self.tokenised(sentences)
+        at_least(0, samples, "samples")
+        mu_ND, log_var_ND = posteriors(network, read)
+        z_NKD = mu_ND[:, None].repeat(1, 1 + samples, 1)
+        for n in range(len(read)):
+            noise_KD = hashed_normal(read[n], self._seed(seed), (samples, network.latent), "reconstruct")
+            z_NKD[n, 1:] = reparameterised(mu_ND[n], log_var_ND[n], noise_KD)
+        texts = iter([one.text for one in self._decoded(network, z_NKD.flatten(0, 1), max_length)])
+        sources = [self.vocabulary.decode(read[n]) for n in range(len(read))]
+        return [Reconstruction(source, next(texts), list(islice(texts, samples))) for source in sources]
+
+    def sample(
+        self,
+        n: int,
+        seed: int | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        max_length: int = 200,
+    ) -> list[Generated]:
+        """`n` sentences from the prior; temperature 0 is greedy. The first ones do not change with `n`."""
+        asked = {"sentences": n, "temperature": temperature, "top_k": top_k, "top_p": top_p, "max_length": max_length}
+        settings = validated(SamplingSettings, asked, "sample")
+        batches = generation.prior_samples(self._network, settings, self._seed(seed))
+        return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for batch in batches for one in batch]
+
+    def interpolate(self, a: str, b: str, steps: int = 6, max_length: int = 200) -> list[Step]:
+        """`steps` sentences, greedily decoded, on the line between two posterior means, both ends among them."""
+        mu_ND, _ = posteriors(self._vae("interpolate"), self.tokenised([a, b]))
+        return self.between(mu_ND[0], mu_ND[1], steps, max_length)
+
+    def between(self, a_D: npt.ArrayLike, b_D: npt.ArrayLike, steps: int = 6, max_length: int = 200) -> list[Step]:
+        """The same between two codes."""
+        at_least(2, steps, "steps (its ends)")
+        ts = [step / (steps - 1) for step in range(steps)]
+        decoded = self.decode([(1 - t) * np.asarray(a_D) + t * np.asarray(b_D) for t in ts], max_length)
+        return [Step(t, one.text, one.log_prob) for t, one in zip(ts, decoded, strict=True)]
+
+    def neighbours(self, queries: Texts, corpus: Texts, k: int = 3) -> list[list[Neighbour]]:
+        """For each query, the `k` sentences of `corpus` whose posterior means have the largest cosine with its own.
+
+        Exact, in float64, most similar first. A sentence that is the query, word by word, is left out, and one that the
+        corpus repeats counts once (Table 6 of the paper).
+        """
+        network, read, searched = self._vae("neighbours"), self.tokenised(queries), self.tokenised(corpus)
+        at_least(1, k, "neighbours (k)")
+        first: dict[bytes, int] = {}
+        for number in range(len(searched)):
+            first.setdefault(searched[number].tobytes(), number)
+        distinct = np.fromiter(first.values(), np.int64)
+        chunks = (distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK))
+        means = (posteriors(network, searched.subset(chunk))[0].numpy() for chunk in chunks)
+        rows_QK, cosines_QK = nearest(posteriors(network, read)[0].numpy(), means, k + 1)
+        found = []
+        for query in range(len(read)):
+            itself = first.get(read[query].tobytes())
+            near = zip(distinct[rows_QK[query]].tolist(), cosines_QK[query].tolist(), strict=True)
+            others = [(index, cosine) for index, cosine in near if index != itself][:k]
+            found.append([Neighbour(self.vocabulary.decode(searched[i]), cosine, i) for i, cosine in others])
+        return found
+
+    def score(self, sentences: Texts, samples: int = 100, seed: int | None = None) -> list[Score]:
+        """log-probabilities word by word, and NLL-IW with `samples` samples, of every sentence."""
+        network, read = self._network, self.tokenised(sentences)
+        at_least(1, samples, "samples")
+        mu_ND = None if network.kind == "lstm_lm" else posteriors(network, read)[0]
+        log_probs = word_log_probs(network, read, mu_ND)
+        if mu_ND is None:
+            nll_iw = [-sum(one) for one in log_probs]
+        else:
+            nll_iw = importance_weighted_nll(network, read, samples, self._seed(seed)).tolist()
+        words = [[self.vocabulary.decode([i]) for i in [*read[n], EOS]] for n in range(len(read))]
+        return [Score(*parts) for parts in zip(words, log_probs, nll_iw, strict=True)]
+
+    def tokenised(self, sentences: Texts) -> Sentences:
+        """Text as ids of the vocabulary, by the model's own tokeniser; `Sentences` stay what they are.
+
+        Raises DataError for a text that is far too long to be a sentence.
+        """
+        if isinstance(sentences, Sentences):
+            return sentences
+        if isinstance(sentences, str):
+            raise SettingsError("one text where a list of sentences is expected: write [text]")
+        for number, text in enumerate(sentences, start=1):
+            if len(text) > LONGEST_TEXT:
+                raise DataError(
+                    f"sentence {number} has {len(text):,} characters, more than {LONGEST_TEXT:,}: "
+                    "split the text into sentences"
+                )
+        return Sentences.of([self.vocabulary.encode(words) for words in self.tokenizer.each(sentences)])
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What split the model's corpus into words. Raises UnavailableError where it is spaCy, which is missing."""
+        return Tokenizer.of(self.vocabulary.tokenizer)
+
+    @property
+    def name(self) -> str:
+        """`sotu-vae_mine-1`."""
+        return "-".join(str(self.config[key]) for key in ("dataset", "system", "seed"))
+
+    @property
+    def _network(self) -> Network:
+        if self.network is None:
+            raise DataError(f"{self.name} diverged ({self.config['failure']['message']}): it has no weights to use")
+        return self.network
+
+    def _vae(self, call: str) -> Network:
+        if self.config["kind"] == "lstm_lm":
+            raise DataError(f"{self.name} is LSTM-LM, which has no latent code: `{call}` needs a VAE")
+        return self._network
+
+    def _seed(self, seed: int | None) -> int:
+        return int(self.config["seed"]) if seed is None else seed
+
+    def _decoded(self, network: Network, z_ND: Tensor, max_length: int) -> list[Generated]:
+        at_least(1, max_length, "words at most (max_length)")
+        greedy = SamplingSettings(temperature=0, max_length=max_length)
+        decoded = []
+        for part_BD in torch.split(z_ND, generation.BATCH):
+            unused = torch.zeros(len(part_BD), max_length)  # greedy decoding draws nothing
+            decoded += generation.generate(network, part_BD, unused, greedy)
+        return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for one in decoded]
+
+
+def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str = "cpu") -> TextVAE:
+    """Open a model directory for use.
+
+    Args: path, as written by the train step; weights, by validation ELBO (`best`) or by NLL-IW (`iw`);
+        device, `cpu`, `cuda` or `auto`.
+    Raises: DataError where a file is missing, damaged, or of another format version.
+    """
+    model = checkpoint.load(path, weights, device)
+    return TextVAE(model.config, model.vocabulary, model.network)
+
+
+def nearest(queries_QD: FloatArray, chunks: Iterable[FloatArray], k: int) -> tuple[IntArray, FloatArray]:
+    """The `k` rows with the largest cosine to each query, over all chunks: their numbers and cosines, both (Q, k).
+
+    Exact; of equal cosines the lower row comes first. A zero vector has the cosine 0 with everything. Only k columns
+    and one chunk are in memory; with fewer than k rows, all are returned.
+    """
+    queries_QD = normalised(queries_QD)
+    rows_QK = np.zeros((len(queries_QD), 0), np.int64)
+    cosines_QK = np.zeros((len(queries_QD), 0))
+    start = 0
+    for chunk_CD in chunks:
+        numbers_QC = np.broadcast_to(np.arange(start, start + len(chunk_CD)), (len(queries_QD), len(chunk_CD)))
+        rows_QK = np.hstack([rows_QK, numbers_QC])
+        cosines_QK = np.hstack([cosines_QK, queries_QD @ normalised(chunk_CD).T])
+        best_QK = np.argsort(-cosines_QK, axis=1, kind="stable")[:, :k]
+        rows_QK = np.take_along_axis(rows_QK, best_QK, 1)
+        cosines_QK = np.take_along_axis(cosines_QK, best_QK, 1)
+        start += len(chunk_CD)
+    return rows_QK, cosines_QK
+
+
+def at_least(least: int, value: int, name: str) -> None:
+    """Raises SettingsError for a number that is too small."""
+    if value < least:
+        raise SettingsError(f"{value} {name}: give {least} or more")
+
+
+def normalised(vectors_ND: FloatArray) -> FloatArray:
+    """Vectors of length 1; zero stays zero."""
+    lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return vectors_ND / np.where(lengths_N1 == 0, 1.0, lengths_N1)
