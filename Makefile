@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro test check status publish ui clean-state
+.PHONY: help setup repro sweep test check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -27,6 +27,10 @@ repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by s
 	  python -m components.reporting.terminal reports/results.csv; \
 	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \
 	fi; exit $$code
+
+sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2)
+	dvc repro preprocess@sotu
+	python -m pipelines.sweep --jobs $(JOBS)
 
 status: $(READY) ## where every run of the grid stands
 	@python -m pipelines.status

@@ -39,10 +39,11 @@ def evaluate(
     corpus: Annotated[Path, Input("Dataset", "The corpus folder that preprocess wrote.")],
     settings: EvaluationSettings,
     evaluation: Annotated[Path, Output("Metrics", "The folder to write: metrics.json, posterior.parquet.")],
+    split: Annotated[str, "The sentences: test, or valid to choose settings by."] = "test",
 ) -> dict[str, Any]:
     """Measure a model on the test set: NLL, NLL-IW, KL, PPL, MI, gain, AU, with standard errors.
 
-    Also writes every test sentence's posterior (posterior.parquet). Ends with exit code 70 when a number
+    Also writes every sentence's posterior (posterior.parquet). Ends with exit code 70 when a number
     contradicts mathematics (MI above log N, say); the numbers are printed, nothing is written.
 
     \b
@@ -51,12 +52,12 @@ def evaluate(
           --settings settings/sotu/vae_mine/evaluate.json --evaluation runs/sotu/vae_mine/1/evaluation
     """
     trained = checkpoint.load(model, device=settings.device)
-    metrics: dict[str, Any] = {**trained.identity, **dict.fromkeys(MEASURES)}
+    metrics: dict[str, Any] = {**trained.identity, "split": split, **dict.fromkeys(MEASURES)}
     evaluation.mkdir()
     words: list[str] = []
     mu_ND = log_var_ND = torch.zeros(0, 0)
     if trained.network is not None:
-        sentences = Sentences.load(corpus / "test.parquet", len(trained.vocabulary))
+        sentences = Sentences.load(corpus / f"{split}.parquet", len(trained.vocabulary))
         seed = int(trained.config["seed"])
         if trained.network.kind == "lstm_lm":
             metrics |= measure_language_model(trained.network, sentences, settings)
