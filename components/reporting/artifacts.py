@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from textvae.config import ReportSettings
 from textvae.errors import DataError
 from textvae.files import read_json
@@ -17,8 +20,21 @@ from textvae.files import read_json
 Record = dict[str, Any]
 Found = dict[tuple[str, ...], tuple[Path, Any]]
 """(kind, data set, system, seed[, step]) to the file and its content."""
-KIND_OF_FILE = {"config.json": "config", "metrics.json": "metrics", "ngram.json": "ngram", "curves.jsonl": "curves"}
-TELLING_KEYS = {"real_text": "ngram", "nll_iw": "metrics", "settings": "config", "peak_rss_mb": "timings"}
+KIND_OF_FILE = {
+    "config.json": "config",
+    "metrics.json": "metrics",
+    "ngram.json": "ngram",
+    "curves.jsonl": "curves",
+    "examples.json": "examples",
+    "samples.parquet": "samples",
+}
+TELLING_KEYS = {
+    "real_text": "ngram",
+    "nll_iw": "metrics",
+    "settings": "config",
+    "peak_rss_mb": "timings",
+    "reconstructions": "examples",
+}
 """The key by which a file named directly (an artifact of Kubeflow has no extension) shows what it is."""
 
 
@@ -33,6 +49,11 @@ class Run:
     metrics: Record | None = None
     ngram: Record | None = None
     curves: tuple[Record, ...] = ()
+    examples: Record | None = None
+    samples: Path | None = None
+    """samples.parquet: read where it is needed, since it is large."""
+    posterior: Path | None = None
+    """posterior.parquet, likewise."""
     timings: dict[str, Record] = field(default_factory=dict)
 
     @property
@@ -80,6 +101,8 @@ class Experiment:
     settings: ReportSettings
     runs: list[Run]
     corpora: dict[str, Record]
+    corpus_folders: dict[str, Path] = field(default_factory=dict)
+    """Where each corpus's sentences lie."""
 
     def runs_of(self, dataset: str, system: str | None = None) -> list[Run]:
         """The runs on a data set, of one system or of all."""
@@ -102,7 +125,7 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
         if kind == "timings":
             timings.append(path)
             continue
-        content = read_lines(path) if kind == "curves" else read_json(path)
+        content = read_content(kind, path)
         if not content:
             continue  # the curves of a run that failed in its first epoch
         run = identity(path, content)
@@ -126,15 +149,21 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
         settings,
         [run_of(point, found) for point in grid],
         {dataset: content for (_, dataset), (_, content) in statistics.items() if dataset in settings.datasets},
+        {dataset: path.parent for (_, dataset), (path, _) in statistics.items()},
     )
 
 
 def run_of(point: tuple[str, str, str], found: Found) -> Run:
     """The run of one grid point out of all that was found."""
-    parts = {kind: found[kind, *point][1] for kind in ("config", "metrics", "ngram") if (kind, *point) in found}
+    kinds = ("config", "metrics", "ngram", "examples")
+    parts = {kind: found[kind, *point][1] for kind in kinds if (kind, *point) in found}
     curves = tuple(found["curves", *point][1]) if ("curves", *point) in found else ()
     timings = {key[-1]: content for key, (_, content) in found.items() if key[:-1] == ("timings", *point)}
-    return Run(*point, curves=curves, timings=timings, **parts)
+    samples = found["samples", *point][0] if ("samples", *point) in found else None
+    posterior = found["metrics", *point][0].with_name("posterior.parquet") if "metrics" in parts else None
+    if posterior is not None and not posterior.is_file():
+        posterior = None
+    return Run(*point, curves=curves, samples=samples, posterior=posterior, timings=timings, **parts)
 
 
 def candidates(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
@@ -150,6 +179,9 @@ def candidates(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 def kind_of_content(path: Path) -> str:
     """The kind of a file without a telling name. Raises DataError where it is none of a run's files."""
+    with path.open("rb") as stream:
+        if stream.read(4) == b"PAR1":
+            return "samples"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):
@@ -171,6 +203,18 @@ def files(paths: Sequence[Path]) -> Iterator[Path]:
         for folder, folders, names in os.walk(path, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def read_content(kind: str, path: Path) -> Any:
+    """What a file says; of samples only whose they are. Raises DataError where it is damaged."""
+    if kind == "curves":
+        return read_lines(path)
+    if kind != "samples":
+        return read_json(path)
+    try:
+        return json.loads(pq.read_schema(path).metadata[b"textvae"])
+    except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
+        raise DataError(f"{path} does not say whose samples it has; run sample again") from None
 
 
 def read_lines(path: Path) -> list[Record]:

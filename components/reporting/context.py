@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from components.reporting.artifacts import Experiment, Record
-from components.reporting.names import dataset_name, system_name
+from components.reporting.names import dataset_name, listed, system_name
 from components.reporting.tables import Cell, Column, Line, Table
 from textvae.progress import duration
 
-STEPS = ("train", "evaluate", "sample", "ngram")
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+STEPS = ("train", "evaluate", "sample", "ngram", "examples")
 
 
 def overview(experiment: Experiment) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.reporting.artifacts import candidates, identity, read_lines, require
+from components.reporting.artifacts import candidates, identity, read_content, require
 from textvae.errors import DataError
-from textvae.files import read_json
 
 PLACES = {
     "config": "model/config.json",
     "curves": "curves.jsonl",
     "metrics": "evaluation/metrics.json",
     "ngram": "ngram.json",
+    "examples": "examples.json",
+    "samples": "samples.parquet",
 }
 
 
@@ -26,7 +27,7 @@ def run_folders(paths: Sequence[Path], assembled: Path) -> list[Path]:
     folders = [path for path in paths if path.is_dir() and any(path.rglob("model/config.json"))]
     diverged = []
     for kind, path in candidates([path for path in paths if path not in folders]):
-        content = read_lines(path) if kind == "curves" else read_json(path)
+        content = read_content(kind, path)
         if not content:
             continue  # the curves of a run that diverged in its first epoch: nothing says whose they are
         place = PLACES.get(kind) or f"timings/{require(path, content, 'step')}.json"

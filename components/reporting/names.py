@@ -27,6 +27,11 @@ def system_name(key: str) -> str:
     return SYSTEM_NAMES.get(key, key)
 
 
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
 @dataclass(frozen=True)
 class Style:
     """How a system is drawn; `light` and `dark` are the colours on a white and on a black page."""

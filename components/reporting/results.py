@@ -53,7 +53,7 @@ NGRAM_DETAILS = {
     "rppl_oov": "rppl_oov",
 }
 IDENTITY = ("dataset", "system", "seed")
-TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback"}
+TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback", "chosen"}
 COLUMNS = (
     *IDENTITY,
     *MEASURES,
@@ -65,6 +65,7 @@ COLUMNS = (
     *NGRAM_DETAILS,
     "discount_fallback",
     "real_text_fppl",
+    "chosen",
 )
 CURVE_COLUMNS = [
     "epoch",
@@ -97,6 +98,8 @@ def result_row(run: Run, reduced: bool) -> Row:
     row: Row = dict.fromkeys(COLUMNS)
     row |= {"dataset": run.dataset, "system": run.system, "seed": run.seed, "reduced": int(reduced)}
     row |= {"status": run.status, "failure": run.failure, "missing": " ".join(run.missing)}
+    chosen = (run.config or {}).get("chosen") or {}
+    row["chosen"] = " ".join(f"{setting}={value}" for setting, value in sorted(chosen.items()))
     if run.metrics is not None:
         row |= {key: measure(run, "metrics.json", run.metrics, key) for key in MEASURES if key not in NGRAM_MEASURES}
         row |= {key: run.metrics.get(key) for key in DETAILS}
