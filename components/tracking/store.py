@@ -1,28 +1,29 @@
-"""Where MLflow is, and how one of its rows is made equal to a record.
+"""How one row of MLflow is made equal to a record.
 
-This is the only file that imports mlflow, and it does so late: an image that trains may lack it. A row is found by the
-tag `textvae.fingerprint`, never by a run id, and everything goes through a client with the experiment's id spelt out:
-MLflow's global state (active run, current experiment) belongs to whoever imports this.
+A row is found by the tag `textvae.fingerprint`, never by a run id, and everything goes through a client with the
+experiment's id spelt out: MLflow's global state (active run, current experiment) belongs to whoever imports this.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import logging
 import os
-import sqlite3
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.tracking.place import (
+    REQUEST_LIMITS,
+    check_database,
+    explained,
+    import_client,
+    locked,
+    remade,
+    shown,
+    sqlite_path,
+    tracking_uri,
+)
 from components.tracking.record import Point, Record
-from textvae.errors import DataError, TextVAEError, UnavailableError
+from textvae.errors import DataError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,127 +33,6 @@ FINGERPRINT_TAG = "textvae.fingerprint"
 CONTENT_TAG = "textvae.content"
 """Hash of everything a row was last made to say: written last, so a row that carries the current one is complete."""
 EXPERIMENT = "textvae"
-LOCK_SECONDS = 60.0
-BUSY_SECONDS = 15.0
-REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-"""mlflow's own are 120 s and 7 retries: 20 minutes for a server that hangs."""
-REMEDY = "nothing finished is lost, the runs are in their folders: when it is there again, run `make publish`"
-
-
-def repository_root() -> Path:
-    """The nearest folder upwards with a params.yaml or a .git; from DVC's copies of it, the repository they came from.
-
-    `dvc exp run --temp` and `--queue` work in `.dvc/tmp/exps/[standalone/]tmpNAME`, a git clone that they delete.
-    """
-    here = Path.cwd().resolve()
-    found = next((f for f in (here, *here.parents) if (f / "params.yaml").is_file() or (f / ".git").exists()), here)
-    for folder in found.parents:
-        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
-            return folder.parents[2]
-    return found
-
-
-def tracking_uri() -> str:
-    """$MLFLOW_TRACKING_URI, else the SQLite database `mlflow.db` at the repository's root, by its absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
-
-
-def shown(uri: str) -> str:
-    """`uri` without the name and password that it may carry."""
-    scheme, separator, rest = uri.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite store, None for any other."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
-
-
-@contextmanager
-def locked(uri: str) -> Iterator[None]:
-    """One process of this machine at a time: MLflow lets two create the same database, experiment or row.
-
-    Raises UnavailableError when another process keeps the lock for LOCK_SECONDS.
-    """
-    database = sqlite_path(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        path = database.with_name(database.name + ".lock")
-    else:
-        digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"textvae-mlflow-{os.getuid()}-{digest}.lock"
-    with path.open("a") as stream:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UnavailableError(
-                        f"MLflow at {shown(uri)}: another process has held {path} for {LOCK_SECONDS:.0f} s; {REMEDY}"
-                    ) from None
-                time.sleep(0.05)
-        yield
-
-
-def check_database(path: Path) -> None:
-    """Find out in seconds what MLflow retries for minutes.
-
-    Raises UnavailableError for a database that stays locked or is read-only, DataError for one that is damaged.
-    """
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        raise UnavailableError(
-            f"MLflow's database {path} cannot be written: {error} (waited {BUSY_SECONDS:.0f} s); {REMEDY}"
-        ) from None
-    except sqlite3.DatabaseError as error:
-        raise DataError(f"MLflow's database {path} is damaged: {error}; {remade(path)}") from None
-
-
-def remade(path: Path) -> str:
-    """The remedy for a database that cannot be used: it holds nothing that the run directories do not."""
-    return f"move it away, `make publish` makes it again from the run directories ({path})"
-
-
-@contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what MLflow and its transports raise into an UnavailableError that names the store and the remedy."""
-    from mlflow.exceptions import MlflowException
-
-    failures: tuple[type[Exception], ...] = (MlflowException, OSError)
-    if "sqlalchemy" in sys.modules:  # mlflow-skinny comes without
-        failures += (sys.modules["sqlalchemy"].exc.SQLAlchemyError,)
-    try:
-        yield
-    except TextVAEError:
-        raise
-    except failures as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = " ".join(str(error).split()).rpartition("Caused by ")[2].replace(uri, shown(uri))[:300]
-        raise UnavailableError(f"MLflow at {shown(uri)} failed: {reason}; {REMEDY}") from error
-
-
-def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:
-    """mlflow's client class, without telemetry or chatter. Raises UnavailableError where mlflow is not installed."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-    for name, value in {**limits, **quiet}.items():
-        os.environ.setdefault(name, value)
-    try:
-        from mlflow import MlflowClient
-    except ImportError as error:
-        raise UnavailableError(f"mlflow is not installed ({error}): install the project's extra `tracking`") from None
-    for name in ("mlflow", "mlflow.store.db.utils", "urllib3", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is raised, and then said once
-    client: type[MlflowClient] = MlflowClient
-    return client
 
 
 class Store:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from components.step import exit_codes
-from components.tracking.store import connect, sqlite_path, tracking_uri
+from components.tracking.place import sqlite_path, tracking_uri
+from components.tracking.store import connect
 from textvae.errors import UnavailableError
 
 PORTS = range(5000, 5020)
