@@ -55,6 +55,7 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
                 files[f"{dataset}/{system}/train"] = train.model_dump()
                 files[f"{dataset}/{system}/evaluate"] = merged.evaluation.model_dump()
                 files[f"{dataset}/{system}/sample"] = merged.sampling.model_dump()
+                files[f"{dataset}/{system}/examples"] = merged.examples.model_dump()
                 files[f"{dataset}/{system}/ngram"] = merged.ngram.model_dump()
         if dataset in params.grid.datasets:
             if fetch.path is not None:

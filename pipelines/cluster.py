@@ -50,6 +50,7 @@ class Steps(Frozen):
     train: StepPlace
     evaluate: StepPlace
     sample: StepPlace
+    examples: StepPlace
     ngram: StepPlace
     report: StepPlace
     publish: StepPlace

@@ -1,8 +1,8 @@
 """The experiment as one Kubeflow pipeline, made of the steps' own components.
 
-Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, sample -> ngram; then report -> publish
-over everything. The steps and their edges are those of dvc.yaml, with the settings resolved at submission instead of
-by its stage `settings`; tests/test_kubeflow.py holds the list of differences.
+Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, examples, sample -> ngram; then report
+-> publish over everything. The steps and their edges are those of dvc.yaml, with the settings resolved at submission
+instead of by its stage `settings`; tests/test_kubeflow.py holds the list of differences.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.evaluate import evaluate
+from components.examples import examples
 from components.fetch import fetch
 from components.ngram import ngram
 from components.preprocess import preprocess
@@ -24,8 +25,8 @@ from components.train import train
 from pipelines.cluster import Cluster
 from textvae.config import Grid, Params
 
-STEPS = {step.name: step for step in (fetch, preprocess, train, evaluate, sample, ngram, report, publish)}
-RUN_STEPS = ("train", "evaluate", "sample", "ngram")
+STEPS = {step.name: step for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, report, publish)}
+RUN_STEPS = ("train", "evaluate", "sample", "examples", "ngram")
 NAME = "textvae"
 Arrivals = dict[str, dict[str, str]]
 
@@ -76,6 +77,7 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
                     "train": trained,
                     "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
                     "sample": run("sample", model=model, settings=item.sample),
+                    "examples": run("examples", model=model, corpus=corpus, settings=item.examples),
                 }
                 samples = tasks["sample"].outputs["samples"]
                 tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)

@@ -22,7 +22,7 @@ from textvae.files import remove
 from textvae.progress import duration
 from textvae.state import state_root
 
-RUN_STAGES = ("train", "evaluate", "sample", "ngram")
+RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
 LOCK_RETRIES = 20
 RECENT_LINES = 40

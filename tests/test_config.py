@@ -121,4 +121,5 @@ def test_every_entry_of_the_shipped_file_resolves() -> None:
     grid = files["report"]
     for dataset in grid["datasets"]:
         for system in grid["systems"]:
-            assert {f"{dataset}/{system}/{step}" for step in ("train", "evaluate", "sample", "ngram")} <= set(files)
+            steps = ("train", "evaluate", "sample", "examples", "ngram")
+            assert {f"{dataset}/{system}/{step}" for step in steps} <= set(files)

@@ -207,7 +207,8 @@ def test_a_parameter_of_no_known_kind_is_refused() -> None:
 def test_every_step_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 
-    for name in ("settings", "fetch", "preprocess", "train", "evaluate", "sample", "ngram", "report", "publish"):
+    of_runs = ("train", "evaluate", "sample", "examples", "ngram")
+    for name in ("settings", "fetch", "preprocess", *of_runs, "report", "publish"):
         assert exit_code(getattr(importlib.import_module(f"components.{name}"), name), ["--help"]) == 0
         said = capsys.readouterr().out
         assert f"python -m components.{name} --" in said, name

@@ -209,6 +209,24 @@ class SamplingSettings(Frozen):
         return ", ".join(parts) or "ancestral"
 
 
+class ExamplesSettings(Frozen):
+    """The sentences that show a latent space, decoded greedily."""
+
+    sentences: PositiveInt = 4
+    """Drawn from the test set; as many are generated from the prior."""
+    seed: int = 0
+    """Decides which ones."""
+    texts: list[str] = []
+    """Named ones, in place of drawn ones: words between spaces, as the report prints them."""
+    samples: int = Field(default=3, ge=0)
+    """Reconstructions of each from samples of its posterior."""
+    steps: int = Field(default=6, ge=2)
+    """Points of an interpolation, its ends among them."""
+    neighbours: PositiveInt = 3
+    max_length: PositiveInt = 200
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 class NgramSettings(Frozen):
     """The KenLM language model behind FPPL and RPPL."""
 
@@ -275,6 +293,7 @@ class Settings(Frozen):
     objective: dict[str, Any]
     evaluation: EvaluationSettings = EvaluationSettings()
     sampling: SamplingSettings = SamplingSettings()
+    examples: ExamplesSettings = ExamplesSettings()
     ngram: NgramSettings = NgramSettings()
 
 

@@ -13,7 +13,7 @@ Shapes: N sentences, D latent, K samples or neighbours, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -31,6 +31,7 @@ from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
 from textvae.evaluation import importance_weighted_nll, posteriors, word_log_probs
 from textvae.networks import Network, reparameterised
+from textvae.progress import Progress
 from textvae.tokenizer import Tokenizer
 from textvae.vocabulary import EOS
 
@@ -159,7 +160,9 @@ class TextVAE(checkpoint.Model):
         decoded = self.decode([(1 - t) * np.asarray(a_D) + t * np.asarray(b_D) for t in ts], max_length)
         return [Step(t, one.text, one.log_prob) for t, one in zip(ts, decoded, strict=True)]
 
-    def neighbours(self, queries: Texts, corpus: Texts, k: int = 3) -> list[list[Neighbour]]:
+    def neighbours(
+        self, queries: Texts, corpus: Texts, k: int = 3, bar: Progress | None = None
+    ) -> list[list[Neighbour]]:
         """For each query, the `k` sentences of `corpus` whose posterior means have the largest cosine with its own.
 
         Exact, in float64, most similar first. A sentence that is the query, word by word, is left out, and one that the
@@ -171,9 +174,15 @@ class TextVAE(checkpoint.Model):
         for number in range(len(searched)):
             first.setdefault(searched[number].tobytes(), number)
         distinct = np.fromiter(first.values(), np.int64)
-        chunks = (distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK))
-        means = (posteriors(network, searched.subset(chunk))[0].numpy() for chunk in chunks)
-        rows_QK, cosines_QK = nearest(posteriors(network, read)[0].numpy(), means, k + 1)
+
+        def means() -> Iterator[FloatArray]:
+            for start in range(0, len(distinct), CHUNK):
+                chunk = searched.subset(distinct[start : start + CHUNK])
+                yield posteriors(network, chunk)[0].numpy()
+                if bar is not None:
+                    bar.advance(len(chunk))
+
+        rows_QK, cosines_QK = nearest(posteriors(network, read)[0].numpy(), means(), k + 1)
         found = []
         for query in range(len(read)):
             itself = first.get(read[query].tobytes())
