@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from components.sources import content_sha256
 from components.step import Input, Output, step
-from textvae.config import Params, ReportSettings, TrainSettings, validated
+from textvae.config import Params, ReportSettings, TrainSettings
 from textvae.files import write_json
-from textvae.objectives import objective_class, objective_sha256
+from textvae.objectives import checked, objective_sha256
 
 
 @step
@@ -41,15 +41,14 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
         of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
         for system in params.systems:
             merged = params.settings(dataset, system)
-            name = merged.objective.get("name")
-            objective = validated(objective_class(name).Config, merged.objective, f"{dataset}, {system}: objective")
+            objective = checked(merged.objective, f"{dataset}, {system}")
             train = TrainSettings(
                 dataset=dataset,
                 system=system,
                 model=merged.model,
                 training=merged.training,
-                objective=objective.model_dump(),
-                objective_sha256=objective_sha256(str(name)),
+                objective=objective,
+                objective_sha256=objective_sha256(objective["name"]),
             )
             if dataset in params.grid.datasets and system in params.grid.systems:
                 files[f"{dataset}/{system}/train"] = train.model_dump()

@@ -13,7 +13,9 @@ from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
 from textvae.files import fingerprint, read_json, write_json
-from textvae.state import StateStore, stop_request
+from textvae.objectives import alternatives
+from textvae.selection import Candidate, choose
+from textvae.state import StateStore, StopRequest, stop_request
 from textvae.training import Outcome, Trainer
 from textvae.vocabulary import Vocabulary
 
@@ -29,6 +31,9 @@ def train(
 ) -> dict[str, Any]:
     """Train one system on a corpus and write its model directory and learning curves.
 
+    A setting of the objective that is a list (alpha: [2.0, 2.5]) is selected: each value is trained, one is kept, the
+    account is candidates.json in the model directory.
+
     An interrupted training goes on where it stopped: its state is kept in $TEXTVAE_STATE (default .state).
     $TEXTVAE_MAX_MINUTES ends it early with exit code 75, Ctrl-C with 130, SIGTERM with 143. A run whose loss
     becomes NaN is a result, not a failure: the model directory says `diverged` and why.
@@ -43,21 +48,20 @@ def train(
     splits = {name: Sentences.load(corpus / f"{name}.parquet", len(vocabulary)) for name in ("train", "valid")}
     corpus_sha256 = read_json(corpus / "corpus.json")["sha256"]
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
-    plan = {"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}
-    store = StateStore(fingerprint(plan))
-    shown_settings = {key: plan["settings"][key] for key in ("model", "training", "objective")}
-    live: LiveRun | None = None
-
-    def on_epoch(row: dict[str, Any]) -> None:
-        print_epoch(row)
-        if live is not None:
-            live.log_epoch({**identity, **row})
-
+    setting, objectives = alternatives(settings.objective)
+    candidates: list[Candidate] = []
     with stop_request() as stop:
-        trainer = Trainer(settings, splits["train"], splits["valid"], len(vocabulary), seed, store, on_epoch, stop)
-        run = RunIdentity(settings.dataset, settings.system, seed, shown_settings, corpus_sha256, code_sha256())
-        with LiveRun(run) as live:
-            outcome = trainer.run()
+        for number, objective in enumerate(objectives, 1):
+            one = settings.model_copy(update={"objective": objective})
+            if setting is not None:
+                print(f"{setting} {objective[setting]}, {number} of {len(objectives)}", file=sys.stderr, flush=True)
+            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop)
+            after_writing.append(store.remove)
+            candidates.append(Candidate(setting and objective[setting], one, outcome))
+    chosen, account = candidates[0], None
+    if setting is not None:
+        chosen, account = choose(setting, candidates, splits["valid"], seed)
+    outcome = chosen.outcome
     about = {
         "format_version": checkpoint.FORMAT_VERSION,
         **identity,
@@ -65,17 +69,51 @@ def train(
         "failure": outcome.failure,
         "kind": outcome.network.kind,
         "selected": outcome.selected,
-        "settings": shown_settings,
+        "chosen": {} if setting is None else {setting: chosen.value},
+        "settings": shown(chosen.settings),
         "corpus_sha256": corpus_sha256,
     }
     write_model(model, outcome, about, vocabulary)
+    if account is not None:
+        write_json(model / "candidates.json", account)
     if config is not None:
         write_json(config, about)
-    curves.write_text("".join(json.dumps({**identity, **row}, sort_keys=True) + "\n" for row in outcome.curves))
-    after_writing.append(store.remove)
+    rows = ({**identity, **row} for row in outcome.curves)
+    curves.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
-    return {**identity, "status": about["status"], **outcome.selected}
+    return {**identity, "status": about["status"], **outcome.selected, **about["chosen"]}
+
+
+def train_one(
+    settings: TrainSettings,
+    splits: dict[str, Sentences],
+    vocabulary_size: int,
+    seed: int,
+    corpus_sha256: str,
+    stop: StopRequest,
+) -> tuple[Outcome, StateStore]:
+    """Train to the end, each epoch shown on the terminal and in MLflow. The state stays until the step has ended."""
+    identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
+    store = StateStore(fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}))
+    trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
+    run = RunIdentity(settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
+    with LiveRun(run) as live:
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            print_epoch(row)
+            live.log_epoch({**identity, **row})
+
+        trainer.on_epoch = on_epoch
+        outcome = trainer.run()
+    if outcome.failure is None:
+        store.finish(trainer.at.step, trainer.state())
+    return outcome, store
+
+
+def shown(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that a model directory and MLflow name."""
+    return {key: settings.model_dump()[key] for key in ("model", "training", "objective")}
 
 
 def write_model(folder: Path, outcome: Outcome, config: dict[str, Any], vocabulary: Vocabulary) -> None:

@@ -100,11 +100,16 @@ def mutual_information_in_batches(sentences: Sentences, mu_ND: Tensor, log_var_N
     return estimators.mutual_information_in_batches(mu_ND, log_var_ND, z_ND, hashed_batches(sentences, HE_BATCH))
 
 
+def validation_subset(sentences: Sentences, count: int) -> Sentences:
+    """The validation sentences whose NLL-IW is measured, chosen by their hashes."""
+    return sentences.subset(hashed_subset(sentences, count, "validation nll_iw"))
+
+
 def validation(
     network: Network, sentences: Sentences, seed: int, iw_sentences: int, iw_samples: int
 ) -> dict[str, float]:
     """The validation columns of a learning curve, at beta = 1 for every system (method of model selection)."""
-    subset = sentences.subset(hashed_subset(sentences, iw_sentences, "validation nll_iw"))
+    subset = validation_subset(sentences, iw_sentences)
     if network.kind == "lstm_lm":
         nll_N = reconstruction(network, sentences, None)
         iw_nll = float(reconstruction(network, subset, None).mean())

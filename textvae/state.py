@@ -74,6 +74,11 @@ class StateStore:
                 file.unlink()
         self._last_save = time.monotonic()
 
+    def finish(self, step: int, state: dict[str, Any]) -> None:
+        """Keep the last state of a training that is over until its model directory is complete: see `remove`."""
+        self.save(step, state)
+        (self.folder / "progress.json").unlink(missing_ok=True)
+
     def latest(self) -> dict[str, Any] | None:
         """The newest readable state; None where there is none. Raises DataError for a state of another training."""
         for file in reversed(self.files()):

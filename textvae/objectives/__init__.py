@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textvae.config import validated
 from textvae.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,3 +33,27 @@ def objective_class(name: Any) -> type[Objective]:
 def objective_sha256(name: str) -> str:
     """Hash of the objective's source file: a pipeline that keys on it sees when a system's code changed."""
     return hashlib.sha256((FOLDER / f"{name}.py").read_bytes()).hexdigest()
+
+
+def alternatives(objective: dict[str, Any]) -> tuple[str | None, list[dict[str, Any]]]:
+    """The name of the setting that is a list (textvae/selection.py), and the objective with each of its values.
+
+    Raises SettingsError for a second list, an empty one, and one that names a value twice.
+    """
+    lists = [name for name, value in objective.items() if isinstance(value, list)]
+    if not lists:
+        return None, [objective]
+    name, values = lists[0], objective[lists[0]]
+    if len(lists) > 1:
+        raise SettingsError(f"objective: {' and '.join(lists)} are lists: one setting at a time can be selected")
+    if not values or any(value in values[:i] for i, value in enumerate(values)):
+        raise SettingsError(f"objective.{name} is {values}: give different values, at least one")
+    return name, [{**objective, name: value} for value in values]
+
+
+def checked(objective: dict[str, Any], where: str) -> dict[str, Any]:
+    """`objective` with its defaults filled in, a list kept as a list. Raises SettingsError for what is wrong in it."""
+    config = objective_class(objective.get("name")).Config
+    name, listed = alternatives(objective)
+    complete = [validated(config, one, f"{where}: objective").model_dump() for one in listed]
+    return complete[0] if name is None else {**complete[0], name: [one[name] for one in complete]}
