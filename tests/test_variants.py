@@ -16,7 +16,7 @@ from torch import Tensor
 
 from textvae import mutual_information as mi
 from textvae.config import Params, TrainingSettings
-from textvae.objectives import objective_class
+from textvae.objectives import alternatives, checked, objective_class
 from textvae.objectives.free_bits import thresholded_kl
 from textvae.training import Outcome, Trainer
 
@@ -27,13 +27,12 @@ SMALL: dict[str, Any] = {"energy_hidden": 7}
 def settings_of(entry: str, dataset: str | None = None) -> dict[str, Any]:
     """Every setting of an entry, defaults filled in: its own, or those for a data set."""
     given = PARAMS.settings(dataset, entry).objective if dataset else PARAMS.systems[entry]["objective"]
-    full: dict[str, Any] = objective_class(given["name"]).Config(**given).model_dump()
-    return full
+    return checked(given, entry)
 
 
 def built(entry: str, **settings: Any) -> Any:
     """The entry's objective as `build` of test_objectives makes it, with the settings of the entry."""
-    own = settings_of(entry)
+    own = alternatives(settings_of(entry))[1][0]
     name = own.pop("name")
     if name == "vae_mine":
         own |= {"energy_optimizer": "sgd", "energy_learning_rate": 1.0, **SMALL}
@@ -42,7 +41,7 @@ def built(entry: str, **settings: Any) -> Any:
 
 def trained(entry: str) -> Outcome:
     """Three epochs on the tiny corpus, with the entry's own settings but for the schedule and the energy's size."""
-    settings = settings_of(entry)
+    settings = alternatives(settings_of(entry))[1][0]
     settings |= SMALL if settings["name"] == "vae_mine" else {}
     settings |= {"annealing_epochs": 1.0} if settings.get("annealing_epochs") else {}
     corpus = tiny_corpus()
