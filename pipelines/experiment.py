@@ -109,7 +109,11 @@ def loop_items(grid: Grid, dataset: str, settings: Mapping[str, str]) -> list[di
 def run_results() -> dict[str, tuple[str, str]]:
     """What report and publish read of a run: name -> (step, its output). The weights are not among it."""
     timings = {f"{step}_timings": (step, "timings") for step in RUN_STEPS}
-    measured = {"evaluation": ("evaluate", "evaluation"), "ngram": ("ngram", "ngram")}
+    measured = {
+        "evaluation": ("evaluate", "evaluation"),
+        "examples": ("examples", "examples"),
+        "ngram": ("ngram", "ngram"),
+    }
     return {"config": ("train", "config"), "curves": ("train", "curves"), **measured, **timings}
 
 

@@ -63,6 +63,9 @@ class Launcher:
     ) -> dict[str, Artifact]:
         """Run one container's command. Returns its output artifacts as its executor output describes them."""
         self.containers_run += 1
+        definitions = component.input_definitions.parameters.items()
+        defaults = {name: json_format.MessageToDict(one.default_value) for name, one in definitions if one.is_optional}
+        parameters = {**defaults, **parameters}
         place = self.folder / f"{self.containers_run:03}"
         outputs: dict[str, Artifact] = {
             name: {"name": name, "uri": str(place / name), "type": {"schemaTitle": one.artifact_type.schema_title}}

@@ -29,6 +29,7 @@ ONLY_DVC_STAGES = {"settings"}  # resolved at submission: a step gets its settin
 ONLY_KUBEFLOW_STEPS = {"publish"}  # on one machine `make repro` runs it behind dvc: it writes no file
 ONLY_DVC_EDGES = {("fetch", "report")}  # dvc gives report the folder `corpora`, in which the raw text lies too
 ONLY_KUBEFLOW_OPTIONS = {
+    ("evaluate", "split"),  # on Kubeflow every option is given, here its default
     ("train", "config"),  # what report and publish read of a model, without the weights
     ("report", "page"),  # Kubeflow's UI shows files, not the pages in a folder
     ("report", "summary"),

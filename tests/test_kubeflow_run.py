@@ -14,7 +14,7 @@ from kubeflow_launcher import Launcher
 from tiny_project import PARAMS, write_corpus, write_params
 
 from pipelines.cluster import Cluster
-from pipelines.experiment import compile_experiment
+from pipelines.experiment import RUN_STEPS, compile_experiment
 from textvae.config import Params
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def test_the_compiled_pipeline_gives_dvcs_results(tmp_path: Path, monkeypatch: p
     spec = json_format.ParseDict(next(yaml.safe_load_all(Path("pipeline.yaml").read_text())), PipelineSpec())
     launcher = Launcher(spec, tmp_path / "artifacts", run_step)
     outputs = launcher.dag(spec.root.dag, {}, {})
-    assert launcher.containers_run == 2 + 4 * 2 + 2
+    assert launcher.containers_run == 2 + len(RUN_STEPS) * 2 + 2
     run_dvc_commands()
     reports = Path(outputs["report/reports"]["uri"])
     for name in ("results.csv", "curves.csv"):
