@@ -73,9 +73,10 @@ def test_what_params_yaml_sets_apart_from_the_defaults_is_there(system: str) -> 
     objective = dict(PARAMS.systems[system]["objective"])
     fields = objective_class(objective.pop("name")).Config.model_fields
     text = section(SYSTEMS, f"### `{system}`")
+    repeated = PARAMS.systems["vae_mine"]["objective"] if text.strip().startswith("`vae_mine` with") else {}
     for name, value in objective.items():
         shown = f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
-        assert value == fields[name].default or shown in text, f"{system}: {shown}"
+        assert value in (fields[name].default, repeated.get(name)) or shown in text, f"{system}: {shown}"
 
 
 @pytest.mark.parametrize(
