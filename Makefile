@@ -43,11 +43,15 @@ ui: $(READY)     ## browse the runs in MLflow, on this machine only
 
 check: $(READY)  ## lint, types, import contract
 	ruff check .
+	hadolint docker/Dockerfile
 	mypy
 	lint-imports
 
 test: check      ## check, then the tests
 	OMP_NUM_THREADS=1 python -m pytest
+
+images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
+	python -m pipelines.images $(IMAGES) $(FLAGS)
 
 clean-state: $(READY) ## forget unfinished trainings
 	rm -rf $${TEXTVAE_STATE:-.state}

@@ -280,3 +280,9 @@ def exit_codes() -> Any:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+
+
+if __name__ == "__main__":
+    from components.check import main
+
+    typer.run(main)

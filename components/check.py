@@ -1,0 +1,79 @@
+"""Whether this image (or environment) has what its steps need: `python -m components.step --check`."""
+
+import importlib
+import os
+import platform
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from components.kenlm_lm import find_lmplz
+from components.provenance import ROOT, commit
+from textvae.errors import UnavailableError
+
+EXTRAS, STEPS = "TEXTVAE_EXTRAS", "TEXTVAE_STEPS"
+"""Environment variables that each image sets: the extras of pyproject.toml, and the steps, that it is for."""
+MODULES = {"mlflow-skinny": "mlflow"}
+"""Packages whose modules have another name."""
+
+
+def packages(extras: list[str]) -> list[str]:
+    """The names of the distributions that the project and its `extras` require."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional: Mapping[str, list[str]] = project["optional-dependencies"]
+    listed = [*project["dependencies"], *(package for extra in extras for package in optional[extra])]
+    return [re.split(r"[^\w.-]", package)[0] for package in listed]
+
+
+def imported(module: str, needed_by: str) -> Any:
+    """Import `module`. Raises UnavailableError naming it, what needs it, and the reason."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library that the base image lacks
+        raise UnavailableError(f"{needed_by} needs {module}, which cannot be imported: {error}") from None
+
+
+def versions(extras: list[str], steps: list[str]) -> dict[str, str]:
+    """Import each package of `extras` and each of `steps`. Returns their versions, and where lmplz is if it is needed.
+
+    Raises UnavailableError naming the first thing that is missing.
+    """
+    found = {"python": platform.python_version()}
+    for package in packages(extras):
+        module = imported(MODULES.get(package, package), f"an image for {' '.join(steps)}")
+        found[package] = version(package)
+        if package == "torch":
+            found["CUDA of torch"] = str(module.version.cuda)
+    for step in steps:
+        imported(f"components.{step}", f"step {step}")
+    if "ngram" in steps:
+        found["lmplz"] = str(find_lmplz())
+    return found
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Import what the steps need and print versions.")] = False,
+) -> None:
+    """What is here for the steps of this image: those in $TEXTVAE_STEPS, with the extras in $TEXTVAE_EXTRAS.
+
+    \b
+    Examples:
+      podman run --rm textvae-train:COMMIT python -m components.step --check
+    """
+    from components.step import exit_codes
+
+    if not check or STEPS not in os.environ:
+        print(
+            f"usage: python -m components.step --check, in an image: where ${EXTRAS} and ${STEPS} are", file=sys.stderr
+        )
+        raise SystemExit(2)
+    steps = os.environ[STEPS].split()
+    with exit_codes():
+        found = versions(os.environ.get(EXTRAS, "").split(), steps)
+    print(f"commit {commit()}: {', '.join(steps)}")
+    print("\n".join(f"  {name} {number}" for name, number in found.items()))

@@ -1,0 +1,93 @@
+"""Build the images that the steps run in, of the commit that is checked out: `python -m pipelines.images --help`."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.provenance import ROOT, commit
+from pipelines.cluster import Cluster
+from pipelines.engine import Engine
+from textvae.errors import DataError, SettingsError, TextVAEError, UnavailableError
+
+CUDA = "-cuda"
+INTERRUPTED = 130
+
+
+def named_images(cluster: Cluster) -> list[str]:
+    """The images of the cluster's steps, and for each that needs CUDA the one that does not."""
+    names = [place.image for _, place in cluster.steps]
+    return sorted({*names, *(name.removesuffix(CUDA) for name in names)})
+
+
+def export(folder: Path, wheels: Path | None) -> str:
+    """Write the files of the commit that is checked out into `folder`, and wheels beside them. Returns its tag."""
+    name = commit()
+    tag = name.removesuffix("-dirty")
+    if tag == "unknown":
+        raise DataError(f"{ROOT} is no git repository: images are built of a commit, which is their tag")
+    if tag != name:
+        print(f"note: files differ from commit {tag}; the images hold the commit", file=sys.stderr)
+    archive = folder / "project.tar"
+    subprocess.run(["git", "-C", str(ROOT), "archive", "--output", str(archive), "HEAD"], check=True)
+    shutil.unpack_archive(archive, folder, filter="data")
+    archive.unlink()
+    (folder / "wheels").mkdir()
+    for wheel in [] if wheels is None else wheels.glob("*.whl"):
+        shutil.copy(wheel, folder / "wheels")
+    return tag
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all that the cluster's file names.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base image: Python 3.11 with venv, and bash.")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Folder of wheels, such as torch's CPU build.")] = None,
+    pip_conf: Annotated[
+        Path | None, typer.Option(help="pip.conf (index, its password, CA); a secret of the build.")
+    ] = None,
+    cluster: Annotated[Path, typer.Option(help="What names the images.")] = Path("pipelines/cluster.yaml"),
+) -> None:
+    """Build the images of the commit that is checked out with podman or docker, and try that each has what it needs.
+
+    Their tag is the commit. The exit code is 0 when all were built. 2: a setting is wrong. 69: neither podman nor
+    docker works, or a build failed. 130: Ctrl-C.
+
+    \b
+    Examples:
+      python -m pipelines.images
+      python -m pipelines.images data ngram train --wheels ~/wheels
+    """
+    try:
+        place = Cluster.load(cluster)
+        known = named_images(place)
+        for name in names or []:
+            if name not in known:
+                raise SettingsError(f"no step of {cluster} runs in an image {name!r}; there are {', '.join(known)}")
+        for path in (wheels, pip_conf):
+            if path is not None and not path.exists():
+                raise SettingsError(f"{path}: no such file or folder")
+        engine = Engine.find()
+        with tempfile.TemporaryDirectory(prefix="textvae-images-") as folder:
+            tag = export(Path(folder), wheels)
+            arguments = {"COMMIT": tag, **({} if base is None else {"BASE": base})}
+            for name in names or known:
+                image = f"{place.image_prefix}-{name}:{tag}"
+                print(f"building {image}", flush=True)
+                if engine.build(Path(folder), name, image, arguments, pip_conf):
+                    raise UnavailableError(f"{engine.program} could not build {image}: its last lines say why")
+                engine.check(image)
+                print(f"built {image}, {engine.image_megabytes(image):,} MB", flush=True)
+    except TextVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
