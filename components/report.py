@@ -6,6 +6,8 @@ from typing import Annotated
 from components.reporting import html, markdown
 from components.reporting.artifacts import collect
 from components.reporting.results import COLUMNS, curve_rows, result_rows, write_csv
+from components.reporting.text_table import all_tables
+from components.reporting.texts import text_profiles
 from components.step import Input, Output, step
 from textvae.config import ReportSettings
 
@@ -31,12 +33,14 @@ def report(
     """
     experiment = collect(runs, corpora, settings)
     rows = result_rows(experiment)
+    texts = {dataset: text_profiles(experiment, dataset) for dataset in settings.datasets}
+    tables = all_tables(experiment, rows, texts)
     reports.mkdir()
     write_csv(reports / "results.csv", COLUMNS, rows)
     write_csv(reports / "curves.csv", *curve_rows(experiment))
     for name, text, copy in (
-        ("report.md", markdown.report(experiment, rows), summary),
-        ("report.html", html.report(experiment, rows), page),
+        ("report.md", markdown.report(experiment, rows, tables), summary),
+        ("report.html", html.report(experiment, rows, tables, texts), page),
     ):
         (reports / name).write_text(text, encoding="utf-8")
         if copy is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from components.reporting.artifacts import Experiment, Record
-from components.reporting.names import dataset_name, listed, system_name
+from components.reporting.names import dataset_name, listed, seeds_named, system_name
 from components.reporting.tables import Cell, Column, Line, Table
 from textvae.progress import duration
 
+TIMES = "Times"
 STEPS = ("train", "evaluate", "sample", "ngram", "examples")
 
 
@@ -18,7 +19,7 @@ def overview(experiment: Experiment) -> str:
     return (
         f"{listed([dataset_name(dataset) for dataset in settings.datasets])}; "
         f"{listed([system_name(system) for system in settings.systems])}; "
-        f"{'seed' if len(settings.seeds) == 1 else 'seeds'} {listed(settings.seeds)}. "
+        f"{seeds_named(settings.seeds)}. "
         f"{len(statuses)} run{'s' if len(statuses) > 1 else ''}: {', '.join(counts)}."
     )
 
@@ -62,6 +63,7 @@ def times(experiment: Experiment) -> Table:
     """Where each run was made, and how long its steps took."""
     columns = [Column("Dataset", ""), Column("Model", ""), Column("Seed", "")]
     columns += [Column(step, f"Wall time of the step {step} (h:mm:ss or m:ss).") for step in STEPS]
+    columns += [Column("CPU", "CPU time of all steps together.")]
     columns += [Column("Memory", "Peak memory of the largest step, in MB."), Column("Device", "Of the training.")]
     columns += [Column("Threads", "Of the training."), Column("Host", ""), Column("Commit", "Of the code.")]
     lines = []
@@ -70,17 +72,23 @@ def times(experiment: Experiment) -> Table:
         if not records:
             continue
         training = run.timings.get("train", records[0])
-        walls = [duration(run.timings[step]["wall_s"]) if step in run.timings else "–" for step in STEPS]
+        walls = [run.timings[step]["wall_s"] if step in run.timings else None for step in STEPS]
+        seconds = [*walls, sum(record["cpu_s"] for record in records)]
+        peak = max(record["peak_rss_mb"] for record in records)
         rest = (
-            f"{max(record['peak_rss_mb'] for record in records):,.0f}",
             str(training["device"]),
             str(training["threads"]),
             ", ".join(sorted({str(record["host"]) for record in records})),
             ", ".join(sorted({str(record["commit"]) for record in records})),
         )
-        cells = tuple(Cell(text) for text in (run.seed, *walls, *rest))
+        cells = (
+            Cell(run.seed),
+            *(Cell("–") if wall is None else Cell(duration(wall), value=wall) for wall in seconds),
+            Cell(f"{peak:,.0f}", value=peak),
+            *(Cell(text) for text in rest),
+        )
         lines.append(Line("ours", run.dataset, system_name(run.system), run.system, cells))
-    return Table("Times", tuple(columns), tuple(lines))
+    return Table(TIMES, tuple(columns), tuple(lines))
 
 
 def versions(experiment: Experiment) -> str:
@@ -91,3 +99,31 @@ def versions(experiment: Experiment) -> str:
             for package, version in record.get("versions", {}).items():
                 found.setdefault(package, set()).add(version)
     return ", ".join(f"{package} {' / '.join(sorted(found[package]))}" for package in sorted(found))
+
+
+def hashes(experiment: Experiment) -> dict[str, str]:
+    """What tells whether two reports are of the same text and the same code."""
+    found = {
+        f"corpus {dataset_name(dataset)}": str(corpus["sha256"])
+        for dataset, corpus in experiment.corpora.items()
+        if "sha256" in corpus
+    }
+    for step in STEPS:
+        records = [run.timings[step] for run in experiment.runs if step in run.timings]
+        codes = sorted({str(record["code_sha256"]) for record in records})
+        if codes:
+            found[f"code of {step}"] = ", ".join(codes)
+    return found
+
+
+def commands(experiment: Experiment) -> list[str]:
+    """What makes it again, in a clone of the repository; the commits are those that the steps ran on."""
+    records = [record for run in experiment.runs for record in run.timings.values()]
+    commits = sorted({str(record["commit"]) for record in records})
+    settings = experiment.settings
+    first = f"{settings.datasets[0]}-{settings.systems[0]}-{settings.seeds[0]}"
+    lines = ["make repro", f"dvc repro {' '.join(f'{step}@{first}' for step in STEPS)}  # one run"]
+    if len(commits) == 1 and commits[0] != "unknown":
+        changed = "  # and changes that were not committed" if commits[0].endswith("-dirty") else ""
+        lines.insert(0, f"git checkout {commits[0].removesuffix('-dirty')}{changed}")
+    return lines

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from components.reporting.artifacts import Experiment
 from components.reporting.context import overview, warnings
 from components.reporting.names import dataset_name
 from components.reporting.results import Row
 from components.reporting.summary import BEST, SECOND
-from components.reporting.tables import Cell, Line, Table, beyond_table, table_1, table_2
+from components.reporting.tables import Cell, Line, Table
+from components.reporting.verdict import verdicts
 
 MARKS = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
 
 
-def report(experiment: Experiment, rows: list[Row]) -> str:
+def report(experiment: Experiment, rows: list[Row], tables: Sequence[Table]) -> str:
     """The whole document."""
     parts = ["# Results", overview(experiment), *(f"> {warning}" for warning in warnings(experiment))]
-    tables = (table_1(experiment), table_2(experiment, rows), beyond_table(experiment, rows))
+    parts.append("## Verdict")
+    for found in verdicts(rows):
+        parts.append(f"### {dataset_name(found.dataset)}: {found.headline}")
+        parts += ["\n".join(f"- {sentence}" for sentence in found.sentences)] if found.sentences else []
     parts += [rendered(table) for table in tables]
     parts += ["## The columns", definitions(tables)]
     return "\n\n".join(parts) + "\n"
@@ -40,7 +46,7 @@ def rendered(table: Table) -> str:
 
 def cells(line: Line, texts: int, numbers: int, *, show_dataset: bool) -> list[str]:
     """The columns of one line; a failed or pending one says why in its first column of numbers."""
-    label = f"*{line.label}*" if line.kind in ("paper", "real") else line.label + line.remark
+    label = f"*{line.label}*" if line.kind in ("paper", "difference", "real") else line.label + line.remark
     dataset = dataset_name(line.dataset) if show_dataset else ""
     first = [label] if texts == 1 else [dataset, label]
     if line.message:
@@ -60,7 +66,7 @@ def row(columns: list[str]) -> str:
     return "| " + " | ".join(" ".join(column.replace("|", "\\|").split()) for column in columns) + " |"
 
 
-def definitions(tables: tuple[Table, ...]) -> str:
+def definitions(tables: Sequence[Table]) -> str:
     """Each column once."""
     known = {column.label: column.definition for table in tables for column in table.columns if column.definition}
     return "\n".join(f"- **{label}**: {definition}" for label, definition in known.items())

@@ -32,6 +32,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
+def seeds_named(seeds: Sequence[str]) -> str:
+    """`seed 1`, `seeds 1 and 2`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
+
+
 @dataclass(frozen=True)
 class Style:
     """How a system is drawn; `light` and `dark` are the colours on a white and on a black page."""

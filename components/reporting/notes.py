@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from components.reporting import paper
 from components.reporting.artifacts import Experiment, Record
-from components.reporting.names import dataset_name, system_name
+from components.reporting.names import dataset_name, seeds_named, system_name
 from components.reporting.results import Row
 
 MEASURES_OF = {"train": "FPPL", "samples": "RPPL"}
@@ -22,12 +22,37 @@ def corpus_notes(dataset: str, corpus: Record) -> list[str]:
         f"sentences {f'{seen:,}' if seen else 'none'} {'is' if seen <= 1 else 'are'} in the training set, too."
     ]
     expected, sentences = paper.TRAINING_SENTENCES.get(dataset), corpus["sentences"]["train"]
-    if expected is None or abs(sentences - expected) <= 0.05 * expected:
+    if expected is None or has_the_papers_size(dataset, corpus):
         return notes
     return [
         *notes,
         f"{dataset_name(dataset)} here has {sentences:,} training sentences, the paper's about {expected:,}: its "
         "numbers were measured on another corpus.",
+    ]
+
+
+def has_the_papers_size(dataset: str, corpus: Record) -> bool:
+    """Whether a corpus has as many training sentences as the paper's of the same name, within 5%."""
+    expected = paper.TRAINING_SENTENCES.get(dataset)
+    return expected is not None and abs(corpus["sentences"]["train"] - expected) <= 0.05 * expected
+
+
+def is_the_papers(experiment: Experiment, dataset: str) -> bool:
+    """Whether a difference to the paper's numbers means something: its corpus, and its settings."""
+    corpus = experiment.corpora.get(dataset)
+    return corpus is not None and has_the_papers_size(dataset, corpus) and not experiment.is_reduced(dataset)
+
+
+def choice_notes(rows: Sequence[Row]) -> list[str]:
+    """Settings that were chosen from a list on the validation set, by run."""
+    chosen: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row["chosen"]:
+            chosen.setdefault((row["dataset"], row["system"], row["chosen"]), []).append(row["seed"])
+    return [
+        f"{system_name(system)} on {dataset_name(dataset)}, {seeds_named(seeds)}: {setting} was chosen on the "
+        "validation set."
+        for (dataset, system, setting), seeds in chosen.items()
     ]
 
 

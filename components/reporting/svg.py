@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from components.reporting.names import Style, styles
 
-INK, GRID = "#010203", "#040506"
-"""Stand-ins that become the page's text and grid colours."""
+INK, GRID, SOFT = "#010203", "#040506", "#070809"
+"""Stand-ins that become the page's colours of text, grid and real text."""
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "textvae",
@@ -48,15 +48,18 @@ def panel(
     description: str,
     systems: Sequence[str],
     size: tuple[float, float] = (4.2, 2.75),
+    left: float = 0.5,
 ) -> str:
     """An SVG element with what `draw` put on its axes, which are in the same place in all panels of a `size` (inches).
+
+    `left` is the room for the labels of the vertical axis.
 
     `name` keeps the element's ids apart from those of the page's other plots; `description` is for screen readers.
     """
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=size)
         width, height = size
-        draw(figure.add_axes((0.5 / width, 0.47 / height, 1 - 0.6 / width, 1 - 0.75 / height)))
+        draw(figure.add_axes((left / width, 0.47 / height, 1 - (left + 0.1) / width, 1 - 0.75 / height)))
         return element(figure, name, description, styles(systems))
 
 
@@ -108,7 +111,9 @@ def element(figure: Figure, name: str, description: str, drawn: Mapping[str, Sty
     text = (
         text.replace(' id="', f' id="{name}-').replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
     )
-    variables = {INK: "var(--ink)", GRID: "var(--grid)"} | {s.light: f"var(--s-{key})" for key, s in drawn.items()}
+    variables = {INK: "var(--ink)", GRID: "var(--grid)", SOFT: "var(--real)"} | {
+        s.light: f"var(--s-{key})" for key, s in drawn.items()
+    }
     for colour, variable in variables.items():
         text = text.replace(colour, variable)
     return text.rstrip()

@@ -8,12 +8,23 @@ from dataclasses import dataclass, field
 from components.reporting import paper
 from components.reporting.artifacts import Experiment
 from components.reporting.names import MEASURES, TABLE_1, dataset_name, system_name
-from components.reporting.notes import corpus_notes, ranking_notes, subset_notes, text_notes
+from components.reporting.notes import (
+    choice_notes,
+    corpus_notes,
+    is_the_papers,
+    ranking_notes,
+    subset_notes,
+    text_notes,
+)
 from components.reporting.results import Row, explanation
 from components.reporting.summary import mean_and_spread, number, rankings, summarise
 
 NONE = "–"
-PAPER_ROW, REAL_ROW = "the paper", "real text"
+PAPER_ROW, DIFFERENCE_ROW, REAL_ROW = "the paper", "difference", "real text"
+DIFFERENCE_NOTE = (
+    "Difference: our mean minus the paper's number. The paper does not name the decoding behind its FPPL and RPPL, "
+    "which alone may make the difference."
+)
 TABLE_2_COLUMNS = ("nll", "ppl", "mi", "au", "fppl", "rppl")
 ON_A_SUBSET = ("nll_iw", "nll_subset", "gain")
 BEYOND_COLUMNS = ("nll_iw", "nll_subset", "gain", "mi_upper", "mi_batch", "kl_agg", "rppl_pad")
@@ -31,11 +42,14 @@ class Cell:
     footnotes: str = ""
     title: str = ""
     """More about this one number, for whoever points at it."""
+    value: float | None = None
+    """What the column is sorted by."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table. `kind`: ours, paper, real, failed or pending; the last two have a `message` and no cells."""
+    """A line of a table. `kind`: ours, paper, difference, real, failed or pending; the last two have a `message` and
+    no cells. Lines of one data set and system that follow each other stay together when the table is sorted."""
 
     kind: str
     dataset: str
@@ -99,7 +113,13 @@ def table_1(experiment: Experiment) -> Table:
             count = corpus["sentences"]
             sizes = [f"{count[split]:,}" for split in ("train", "valid", "test")]
             texts = (*sizes, number(corpus["mean_length"], 1), f"{corpus['vocabulary']:,}")
-            lines.append(Line("ours", dataset, dataset_name(dataset), cells=tuple(Cell(text) for text in texts)))
+            values = (
+                *(count[split] for split in ("train", "valid", "test")),
+                corpus["mean_length"],
+                corpus["vocabulary"],
+            )
+            cells = tuple(Cell(text, value=value) for text, value in zip(texts, values, strict=True))
+            lines.append(Line("ours", dataset, dataset_name(dataset), cells=cells))
             notes += corpus_notes(dataset, corpus)
         if dataset in paper.TABLE_1:
             cells = tuple(
@@ -138,9 +158,13 @@ def table_2(experiment: Experiment, rows: Sequence[Row]) -> Table:
             lines += system_lines(dataset, system, own, cells)
             if (dataset, system) in paper.TABLE_2:
                 lines.append(paper_line(dataset, system, footnotes))
+                if is_the_papers(experiment, dataset):
+                    lines += difference_line(dataset, system, own)
         lines += real_text_line(dataset, here)
-    notes = (*ranking_notes(experiment, rows), *text_notes(experiment, rows))
-    return Table("Table 2: Language modelling", tuple(columns), tuple(lines), notes, footnotes.texts())
+    notes = [*ranking_notes(experiment, rows), *text_notes(experiment, rows), *choice_notes(rows)]
+    if any(line.kind == "difference" for line in lines):
+        notes.append(DIFFERENCE_NOTE)
+    return Table("Table 2: Language modelling", tuple(columns), tuple(lines), tuple(notes), footnotes.texts())
 
 
 def beyond_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
@@ -176,7 +200,7 @@ def cell(rows: Sequence[Row], key: str, mark: str, rest: str) -> Cell:
     error = summary.standard_error
     title = ", ".join(of_seeds) + ("" if error is None else f"; standard error over the sentences {error:.2g}")
     mean, _, spread = mean_and_spread(summary, MEASURES[key]).partition(" ± ")
-    return Cell(mean, f" ± {spread}" if spread else "", rest, mark, title=title)
+    return Cell(mean, f" ± {spread}" if spread else "", rest, mark, title=title, value=summary.mean)
 
 
 def system_lines(dataset: str, system: str, rows: Sequence[Row], cells: Sequence[Cell]) -> list[Line]:
@@ -208,6 +232,21 @@ def paper_line(dataset: str, system: str, footnotes: Footnotes) -> Line:
         for key in TABLE_2_COLUMNS
     )
     return Line("paper", dataset, PAPER_ROW, system, cells)
+
+
+def difference_line(dataset: str, system: str, rows: Sequence[Row]) -> list[Line]:
+    """Our means minus the paper's numbers; no line for a system without results."""
+    differences = {}
+    for key in ("kl", *TABLE_2_COLUMNS):
+        summary, value = summarise(rows, key), paper.TABLE_2[dataset, system][key]
+        if summary is not None and value is not None:
+            text = number(summary.mean - value, MEASURES[key].decimals or (1 if len(summary.values) > 1 else 0))
+            differences[key] = text if text.startswith("-") else f"+{text}"
+    if not differences:
+        return []
+    rest = {"nll": f" ({differences.get('kl', NONE)})"}
+    cells = tuple(Cell(differences.get(key, NONE), rest=rest.get(key, "")) for key in TABLE_2_COLUMNS)
+    return [Line("difference", dataset, DIFFERENCE_ROW, system, cells)]
 
 
 def real_text_line(dataset: str, rows: Sequence[Row]) -> list[Line]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.reporting.names import listed, system_name
+from components.reporting.names import listed, seeds_named, system_name
 from components.reporting.results import Row, explanation
 from components.reporting.summary import Summary, number, summarise
 
@@ -15,10 +15,15 @@ LEAST_INFORMATION = 0.1
 """In nats per sentence: what an MI and a gain must exceed, by two standard errors, to be called one."""
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t with 1, 2, ... degrees of freedom; the last one also for more (a little too wide)."""
-NOTHING = "Nothing to say yet: no system with a code has been measured."
-ONE_SEED = (
-    "One seed: no winner is named, for the difference of two single runs may be chance. Three seeds or more can tell "
-    "(grid.seeds in params.yaml)."
+NOTHING = "nothing to say yet, no system with a code has been measured"
+ONE_SEED = "The difference of two single runs may be chance: three seeds or more can tell (grid.seeds in params.yaml)."
+RULES = (
+    "A code is in use where MI and gain are both above 0.1 nats by two standard errors over the test sentences. It has "
+    "collapsed where the MI is below 0.1 nats by two standard errors. It is unread where the MI is above and the gain "
+    "below. Otherwise it is too close to call.",
+    "Only systems whose code is in use with every seed, none of them diverged, can be taken.",
+    "Of these the lowest NLL-IW is taken. Two systems are too close to call where the 95% intervals of their means "
+    "over the seeds (Student's t) overlap; then the largest gain decides, by the same rule. One seed decides nothing.",
 )
 SAID_OF = {
     COLLAPSED: "Collapsed",
@@ -34,6 +39,7 @@ class Verdict:
 
     dataset: str
     headline: str
+    """What to take, in a few words."""
     sentences: tuple[str, ...]
     states: dict[str, tuple[str, ...]]
     """System to the state of its code with each seed; only systems that have a code."""
@@ -52,10 +58,10 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     judged = {s: own for s, own in rows_of.items() if any(row["mi"] is not None for row in own)}
     states = {system: tuple(state(row) for row in own) for system, own in judged.items()}
     candidates = {s: own for s, own in judged.items() if set(states[s]) == {IN_USE}}
-    headline, taken = choice(candidates, rows) if states else (NOTHING, None)
-    sentences = [*of_states(judged, states), *of_troubles(rows_of)]
+    headline, reason, taken = choice(candidates, rows) if states else (NOTHING, "", None)
+    sentences = [reason, *of_states(judged, states), *of_troubles(rows_of)]
     if taken is not None and "lstm_lm" in rows_of:
-        sentences.insert(0, beside_language_model(rows_of[taken], rows_of["lstm_lm"]))
+        sentences.insert(1, beside_language_model(rows_of[taken], rows_of["lstm_lm"]))
     return Verdict(rows[0]["dataset"], headline, tuple(filter(None, sentences)), states, taken)
 
 
@@ -92,38 +98,31 @@ def overlap(one: Summary, other: Summary) -> bool:
     return low <= other_high and other_low <= high
 
 
-def choice(candidates: Mapping[str, Sequence[Row]], rows: Sequence[Row]) -> tuple[str, str | None]:
-    """The headline and the system to take: the lowest NLL-IW, and where that is too close to call, the largest gain."""
+def choice(candidates: Mapping[str, Sequence[Row]], rows: Sequence[Row]) -> tuple[str, str, str | None]:
+    """The headline, its reason and the system to take: by the lowest NLL-IW, then by the largest gain."""
     fits = {s: summary for s, own in candidates.items() if (summary := summarise(own, "nll_iw"))}
     gains = {s: summary for s in fits if (summary := summarise(candidates[s], "gain"))}
     if not fits:
         pending = any(row["status"] == "pending" for row in rows)
-        return ("Take none so far" if pending else "Take none") + ": no system's code is in use with every seed.", None
+        return "take none" + (" so far" if pending else ""), "No system's code is in use with every seed.", None
     if len({row["seed"] for row in rows}) == 1:
-        return ONE_SEED, None
+        return "one seed, no winner", ONE_SEED, None
     leader = min(fits, key=lambda system: fits[system].mean)
     if len(fits) == 1:
-        return f"Take {system_name(leader)}: no other system's code is in use with every seed.", leader
+        return f"take {system_name(leader)}", "No other system's code is in use with every seed.", leader
     close = [system for system in fits if overlap(fits[leader], fits[system])]
+    names = listed([system_name(system) for system in close])
     if len(close) == 1:
-        return (
-            f"Take {system_name(leader)}: of the systems whose code is in use with every seed it has the lowest NLL-IW "
-            f"({values(fits, [leader, *(s for s in fits if s != leader)])}).",
-            leader,
-        )
+        shown = values(fits, [leader, *(system for system in fits if system != leader)])
+        fit = "Of the systems whose code is in use with every seed it has the lowest NLL-IW"
+        return f"take {system_name(leader)}", f"{fit}, and no 95% interval overlaps ({shown}).", leader
     teller = max(close, key=lambda system: gains[system].mean)
+    fit = f"The 95% intervals of the NLL-IW of {names} overlap ({values(fits, close)})"
     if any(overlap(gains[teller], gains[system]) for system in close if system != teller):
-        return (
-            f"Too close to call between {listed([system_name(s) for s in close])}: the intervals of their NLL-IW "
-            f"overlap ({values(fits, close)}), and those of the gain do not tell them apart either "
-            f"({values(gains, close)}). More seeds may.",
-            None,
-        )
-    return (
-        f"Take {system_name(teller)}: NLL-IW is too close to call between {listed([system_name(s) for s in close])} "
-        f"({values(fits, close)}), and its decoder gains the most from the code ({values(gains, close)}).",
-        teller,
-    )
+        reason = f"{fit}, and those of their gain do not tell them apart either ({values(gains, close)})."
+        return f"too close to call between {names}", f"{reason} More seeds may.", None
+    reason = f"{fit}, and of these its decoder gains the most from the code ({values(gains, close)})."
+    return f"take {system_name(teller)}", reason, teller
 
 
 def values(summaries: Mapping[str, Summary], systems: Sequence[str]) -> str:
@@ -159,7 +158,7 @@ def of_states(judged: Mapping[str, Sequence[Row]], states: Mapping[str, Sequence
     for system, found in states.items():
         if len(set(found) - {UNJUDGED}) > 1:
             of = {one: [r["seed"] for r, s in zip(judged[system], found, strict=True) if s == one] for one in found}
-            parts = [f"{one} with {seeds(of[one])}" for one in of]
+            parts = [f"{one} with {seeds_named(of[one])}" for one in of]
             sentences.append(f"{system_name(system)} is not the same with every seed: {listed(parts)}.")
     return sentences
 
@@ -170,18 +169,13 @@ def numbers(rows: Sequence[Row]) -> str:
     return ", ".join(f"{label} {number(summary.mean, 2)}" for label, summary in pairs if summary)
 
 
-def seeds(names: Sequence[str]) -> str:
-    """`seed 1`, `seeds 1 and 2`."""
-    return f"seed{'s' if len(names) > 1 else ''} {listed(names)}"
-
-
 def of_troubles(rows_of: Mapping[str, Sequence[Row]]) -> list[str]:
     """What is left out, and why: runs that diverged or are not finished."""
     sentences = []
     for system, rows in rows_of.items():
         diverged = [row["seed"] for row in rows if row["status"] == "failed"]
         if diverged:
-            with_seeds = f" with {seeds(diverged)}" if len(rows) > 1 else ""
+            with_seeds = f" with {seeds_named(diverged)}" if len(rows) > 1 else ""
             sentences.append(f"{system_name(system)} diverged{with_seeds}, and is not to be taken.")
     pending = [row for rows in rows_of.values() for row in rows if row["status"] == "pending"]
     if len(pending) > 3:
