@@ -106,12 +106,12 @@ class TextVAE(checkpoint.Model):
 
     def encode(self, sentences: Texts) -> tuple[FloatArray, FloatArray]:
         """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D)."""
-        mu_ND, log_var_ND = posteriors(self._vae("encode"), self.tokenised(sentences))
+        mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences))
         return mu_ND.numpy(), log_var_ND.numpy()
 
     def decode(self, codes_ND: npt.ArrayLike, max_length: int = 200) -> list[Generated]:
         """The sentence of each code, the most probable word at a time, cut at `max_length` words."""
-        network = self._vae("decode")
+        network = self._vae
         z_ND = torch.from_numpy(np.array(codes_ND, dtype=np.float64))
         if z_ND.ndim != 2 or z_ND.shape[1] != network.latent:
             raise SettingsError(f"codes have the shape {tuple(z_ND.shape)}; this model's is (N, {network.latent})")
@@ -121,7 +121,7 @@ class TextVAE(checkpoint.Model):
         self, sentences: Texts, samples: int = 0, seed: int | None = None, max_length: int = 200
     ) -> list[Reconstruction]:
         """Every sentence, decoded greedily from its posterior's mean and from `samples` samples of the posterior."""
-        network, read = self._vae("reconstruct"), self.tokenised(sentences)
+        network, read = self._vae, self.tokenised(sentences)
         at_least(0, samples, "samples")
         mu_ND, log_var_ND = posteriors(network, read)
         z_NKD = mu_ND[:, None].repeat(1, 1 + samples, 1)
@@ -150,7 +150,7 @@ class TextVAE(checkpoint.Model):
 
     def interpolate(self, a: str, b: str, steps: int = 6, max_length: int = 200) -> list[Step]:
         """`steps` sentences, greedily decoded, on the line between two posterior means, both ends among them."""
-        mu_ND, _ = posteriors(self._vae("interpolate"), self.tokenised([a, b]))
+        mu_ND, _ = posteriors(self._vae, self.tokenised([a, b]))
         return self.between(mu_ND[0], mu_ND[1], steps, max_length)
 
     def between(self, a_D: npt.ArrayLike, b_D: npt.ArrayLike, steps: int = 6, max_length: int = 200) -> list[Step]:
@@ -168,7 +168,7 @@ class TextVAE(checkpoint.Model):
         Exact, in float64, most similar first. A sentence that is the query, word by word, is left out, and one that the
         corpus repeats counts once (Table 6 of the paper).
         """
-        network, read, searched = self._vae("neighbours"), self.tokenised(queries), self.tokenised(corpus)
+        network, read, searched = self._vae, self.tokenised(queries), self.tokenised(corpus)
         at_least(1, k, "neighbours (k)")
         first: dict[bytes, int] = {}
         for number in range(len(searched)):
@@ -237,9 +237,10 @@ class TextVAE(checkpoint.Model):
             raise DataError(f"{self.name} diverged ({self.config['failure']['message']}): it has no weights to use")
         return self.network
 
-    def _vae(self, call: str) -> Network:
+    @property
+    def _vae(self) -> Network:
         if self.config["kind"] == "lstm_lm":
-            raise DataError(f"{self.name} is LSTM-LM, which has no latent code: `{call}` needs a VAE")
+            raise DataError(f"{self.name} is LSTM-LM, which has no latent code: it can only `sample` and `score`")
         return self._network
 
     def _seed(self, seed: int | None) -> int:
