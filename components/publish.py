@@ -1,20 +1,34 @@
 """Everything measured -> MLflow, made equal to the run directories. It writes no file: no output has a run id."""
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from components.reporting.artifacts import identity
 from components.reporting.directories import run_folders
+from components.reporting.names import dataset_name, styles, system_name
 from components.step import Input, step
-from components.tracking import Record, RunIdentity, connect, epoch_points, numbers
+from components.tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
+from components.tracking.store import Store
 from textvae.config import ReportSettings
 from textvae.errors import DataError
 from textvae.files import fingerprint, read_json
 
-RUN_ARTIFACTS = ("model/config.json", "curves.jsonl", "evaluation/metrics.json", "ngram.json")
+RUN_ARTIFACTS = (
+    "model/config.json",
+    "model/candidates.json",
+    "curves.jsonl",
+    "evaluation/metrics.json",
+    "ngram.json",
+    "samples.parquet",
+    "examples.json",
+)
+ENDED = {"finished": "FINISHED", "diverged": "FAILED"}
 
 
 @step
@@ -22,28 +36,83 @@ def publish(
     runs: Annotated[list[Path], Input("Artifact", "Folders of run directories at any depth, or single results.")],
     reports: Annotated[Path, Input("Artifact", "The folder that the report step wrote.")],
     settings: ReportSettings,
+    models: Annotated[list[Path], Input("Model", "Model directories that lie in no run directory.")] = [],  # noqa: B006
+    pipeline_run: Annotated[str, "Id of a run of the pipeline: its row is made, and holds all others."] = "",
+    pipeline_name: Annotated[str, "Name of that row."] = "",
 ) -> None:
     """Make MLflow equal the run directories: create the rows that are missing, complete those that are not.
 
     Run it as often as you like, after `dvc pull` too: a row is found by the hash of its settings, data, seed and code,
     so nothing appears twice and a changed setting is a new row. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
-    the repository's root; the experiment is $MLFLOW_EXPERIMENT_NAME, else textvae.
+    the repository's root; the experiment is $MLFLOW_EXPERIMENT_NAME, else textvae. Where $MLFLOW_RUN_ID names a run,
+    the rows are nested under it. Models are registered as textvae-DATASET.
 
     \b
     Examples:
       python -m components.publish --runs runs --reports reports --settings settings/report.json
     """
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
-    with tempfile.TemporaryDirectory(prefix="textvae-runs-") as assembled:
-        found = run_directories(run_folders(runs, Path(assembled)))
-        records = [run_record(found[point], settings.reduced.get(point[0], False)) for point in grid if point in found]
+    colours = {system: style.light for system, style in styles(settings.systems).items()}
+    with tempfile.TemporaryDirectory(prefix="textvae-runs-") as folder:
+        assembled = Path(folder)
+        folders = run_folders(runs, assembled)
+        link_models(models, assembled)
+        found = run_directories(folders)
+        records = {}
+        for point in (point for point in grid if point in found):
+            record = run_record(found[point], settings.reduced.get(point[0], False))
+            records[point] = replace(record, tags={**record.tags, "mlflow.runColor": colours[point[1]]})
         store = connect()
-        for record in (*records, report_record(reports)):
-            print(f"{record.name:<32} {store.publish(record)}", flush=True)
+        row, nested = publish_reports(store, report_record(reports), pipeline_run, pipeline_name)
+        page.arrange(store, row)
+        parent = row if nested else None
+        for record in records.values():
+            tell(record.name, store.publish(record, parent))
+        for dataset in settings.datasets:
+            entries = [
+                entry(found[point], record)
+                for point, record in records.items()
+                if point[0] == dataset and (found[point] / "model" / registry.FILES["weights"]).is_file()
+            ]
+            for what in registry.register(store, dataset, entries) if entries else ():
+                tell(f"textvae-{dataset}", what)
     for point in grid:
         if point not in found:
-            print(f"{'-'.join(point):<32} not trained yet", flush=True)
-    print(f"MLflow: {store.look()}", flush=True)
+            tell("-".join(point), "not trained yet")
+    print(f"MLflow: {page.look(store)}", flush=True)
+
+
+def tell(name: str, what: str) -> None:
+    """A line for a row or a model, and what happened to it."""
+    print(f"{name:<32} {what}", flush=True)
+
+
+def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_name: str) -> tuple[str, bool]:
+    """Publish the report; returns its row's run id, and whether all others are to be nested under that row.
+
+    It goes into the row that $MLFLOW_RUN_ID is in, or makes one for a run of the pipeline, or is a row like all others.
+    """
+    tags = {**record.tags, "kind": "pipeline", "pipeline_run": pipeline_run}
+    if given := os.environ.get("MLFLOW_RUN_ID"):
+        outcome, run_id = store.adopt(given, replace(record, tags=tags))
+        tell("the pipeline's run", outcome)
+        return run_id, True
+    if pipeline_run:
+        own = fingerprint({"kind": "pipeline", "run": pipeline_run})
+        record = replace(record, fingerprint=own, name=pipeline_name or f"pipeline {pipeline_run}", tags=tags)
+    tell(record.name, store.publish(record))
+    return str(store.find(record.fingerprint)[0].info.run_id), bool(pipeline_run)
+
+
+def link_models(models: Sequence[Path], assembled: Path) -> None:
+    """Put links to the files of loose model directories where a run directory has them."""
+    for folder in models:
+        config = folder / "config.json"
+        place = assembled.joinpath(*identity(config, read_json(config)), "model")
+        place.mkdir(parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            if not (place / file.name).exists():
+                (place / file.name).symlink_to(file.resolve())
 
 
 def run_directories(folders: Sequence[Path]) -> dict[tuple[str, str, str], Path]:
@@ -52,12 +121,12 @@ def run_directories(folders: Sequence[Path]) -> dict[tuple[str, str, str], Path]
     for config_path in sorted(path for folder in folders for path in folder.rglob("model/config.json")):
         config = read_json(config_path)
         try:
-            identity = (config["dataset"], config["system"], str(config["seed"]))
+            point = (config["dataset"], config["system"], str(config["seed"]))
         except (KeyError, TypeError):
             raise DataError(f"{config_path} names no data set, system and seed; run the train step again") from None
         directory = config_path.parent.parent
-        if found.setdefault(identity, directory) != directory:
-            raise DataError(f"{found[identity]} and {directory} are both {'-'.join(identity)}: remove one of them")
+        if found.setdefault(point, directory) != directory:
+            raise DataError(f"{found[point]} and {directory} are both {'-'.join(point)}: remove one of them")
     return found
 
 
@@ -68,19 +137,21 @@ def run_record(directory: Path, reduced: bool) -> Record:
     """
     config, timings = read_json(directory / "model/config.json"), read_json(directory / "timings/train.json")
     try:
-        identity = RunIdentity(
+        own = RunIdentity(
             **{key: config[key] for key in ("dataset", "system", "seed", "settings", "corpus_sha256")},
             code_sha256=timings["code_sha256"],
         )
         started = round(datetime.fromisoformat(timings["started"]).timestamp() * 1000)
         ended = started + round(timings["wall_s"] * 1000)
-        tags = identity.tags | {key: timings[key] for key in ("commit", "host")} | outcome_tags(config, reduced)
-        return Record(
-            fingerprint=identity.fingerprint,
-            name=identity.name,
-            status="FAILED" if config["status"] == "diverged" else "FINISHED",
+        tags = own.tags | {key: timings[key] for key in ("commit", "host")} | outcome_tags(config, reduced)
+        tags |= {"mlflow.source.name": "components.train", "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.source.git.commit": timings["commit"]}
+        record = Record(
+            fingerprint=own.fingerprint,
+            name=own.name,
+            status=ENDED[config["status"]],
             tags=tags,
-            params=identity.params,
+            params=own.params,
             # When an epoch ended is in no file: its points carry the time at which training did.
             curves=[point for row in read_lines(directory / "curves.jsonl") for point in epoch_points(row, ended)],
             metrics=final_metrics(directory, config["selected"] or {}),
@@ -88,17 +159,53 @@ def run_record(directory: Path, reduced: bool) -> Record:
             started=started,
             ended=ended,
         )
+        return replace(record, children=candidate_records(directory / "model/candidates.json", own, record))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{directory} is not a run directory as this version writes it ({error!r})") from None
 
 
+def candidate_records(path: Path, of: RunIdentity, run: Record) -> list[Record]:
+    """The trainings of a setting that was a list of values, one row each; none where it was not."""
+    if not path.is_file():
+        return []
+    account = read_json(path)
+    setting, rule = account["setting"], account["rule"]
+    records = []
+    for one in account["candidates"]:
+        objective = {**of.settings["objective"], setting: one["value"]}
+        settings = {**of.settings, "objective": objective}
+        own = replace(of, settings=settings, candidate=f"{setting}={one['value']}")
+        kept = (
+            f"Kept, by {rule}."
+            if one["value"] == account["chosen"]
+            else f"Not kept: {account['chosen']} was, by {rule}."
+        )
+        note = kept if one["failure"] is None else f"Diverged: {one['failure']}"
+        record = replace(
+            run,
+            fingerprint=own.fingerprint,
+            name=own.name,
+            status=ENDED[one["status"]],
+            tags={**own.tags, "status": one["status"], "mlflow.note.content": note},
+            params=own.params,
+            curves=[point for row in one["curves"] for point in epoch_points(row, run.ended)],
+            metrics=numbers({f"selected_{key}": value for key, value in one.items() if key != "value"}),
+            artifacts={},
+        )
+        records.append(record)
+    return records
+
+
 def outcome_tags(config: Mapping[str, Any], reduced: bool) -> dict[str, str]:
     """How a run ended, in words; `mlflow.note.content` is what the UI shows as its description."""
-    tags = {"status": config["status"], "reduced_settings": str(reduced).lower()}
+    about = f"{system_name(config['system'])} on {dataset_name(config['dataset'])}, seed {config['seed']}"
+    tags = {"status": config["status"], "reduced_settings": str(reduced).lower(), "mlflow.note.content": about}
+    if chosen := config.get("chosen"):
+        tags["chosen"] = ", ".join(f"{key}={value}" for key, value in chosen.items())
     if config["failure"] is None:
         return tags
     message = config["failure"]["message"]
-    return tags | {"failure": message, "mlflow.note.content": f"Diverged: {message}"}
+    return tags | {"failure": message, "mlflow.note.content": f"{about}: diverged, {message}"}
 
 
 def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, float]:
@@ -112,6 +219,15 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
         metrics |= {key: value for key, value in numbers(measured).items() if key.startswith(("fppl", "rppl"))}
         metrics |= {f"real_text_{key}": value for key, value in numbers(measured["real_text"]).items()}
     return metrics
+
+
+def entry(directory: Path, record: Record) -> registry.Entry:
+    """What the registry needs to know of a run's model: what the validation set said of the epoch that was kept."""
+    model = directory / "model"
+    epoch = read_json(model / "config.json")["selected"]["epoch"]
+    [row] = [row for row in read_lines(directory / "curves.jsonl") if row["epoch"] == epoch]
+    tags = {key: record.tags[key] for key in ("dataset", "system", "seed")}
+    return registry.Entry(record.name, record.fingerprint, model, tags, row.get("valid_nll_iw"), row.get("valid_mi"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

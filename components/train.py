@@ -55,7 +55,8 @@ def train(
             one = settings.model_copy(update={"objective": objective})
             if setting is not None:
                 print(f"{setting} {objective[setting]}, {number} of {len(objectives)}", file=sys.stderr, flush=True)
-            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop)
+            candidate = "" if setting is None else f"{setting}={objective[setting]}"
+            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate)
             after_writing.append(store.remove)
             candidates.append(Candidate(setting and objective[setting], one, outcome))
     chosen, account = candidates[0], None
@@ -92,13 +93,14 @@ def train_one(
     seed: int,
     corpus_sha256: str,
     stop: StopRequest,
+    candidate: str,
 ) -> tuple[Outcome, StateStore]:
     """Train to the end, each epoch shown on the terminal and in MLflow. The state stays until the step has ended."""
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     store = StateStore(fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}))
     trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
-    run = RunIdentity(settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
-    with LiveRun(run) as live:
+    about = {"settings": shown(settings), "corpus_sha256": corpus_sha256, "code_sha256": code_sha256()}
+    with LiveRun(RunIdentity(**identity, **about, candidate=candidate)) as live:
 
         def on_epoch(row: dict[str, Any]) -> None:
             print_epoch(row)

@@ -46,7 +46,11 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     gathered = arrivals(grid)
 
     def component(step: str) -> Any:
-        own: dict[str, Arrivals] = {"report": gathered, "publish": {"runs": gathered["runs"]}}
+        published = {
+            "runs": gathered["runs"],
+            "models": {f"model_{n}": "inputs" for n, _ in enumerate(grid.datasets, 1)},
+        }
+        own: dict[str, Arrivals] = {"report": gathered, "publish": published}
         return STEPS[step].container_component(cluster.image(step, tag), own.get(step))
 
     components = {step: component(step) for step in STEPS}
@@ -59,6 +63,7 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     )
     def pipeline() -> None:
         results: dict[str, Any] = {}
+        models: dict[str, Any] = {}
         corpora: dict[str, Any] = {}
         for number, dataset in enumerate(grid.datasets, start=1):
             fetched = run("fetch", settings=settings[f"{dataset}/fetch"])
@@ -83,12 +88,20 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
                 tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
             for name, (step, output) in run_results().items():
                 results[f"{name}_{number}"] = tasks[step].outputs[output]
+            models[f"model_{number}"] = model
 
-        def collected() -> dict[str, Any]:  # the compiler changes a Collected: each consumer needs its own
-            return {name: dsl.Collected(output) for name, output in results.items()}
+        def collected(outputs: dict[str, Any]) -> dict[str, Any]:  # the compiler changes a Collected: never share one
+            return {name: dsl.Collected(output) for name, output in outputs.items()}
 
-        reported = run("report", **collected(), **corpora, settings=settings["report"])
-        run("publish", **collected(), reports=reported.outputs["reports"], settings=settings["report"])
+        reported = run("report", **collected(results), **corpora, settings=settings["report"])
+        run(
+            "publish",
+            **collected(results | models),
+            reports=reported.outputs["reports"],
+            settings=settings["report"],
+            pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            pipeline_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        )
 
     return pipeline
 
@@ -113,6 +126,7 @@ def run_results() -> dict[str, tuple[str, str]]:
         "evaluation": ("evaluate", "evaluation"),
         "examples": ("examples", "examples"),
         "ngram": ("ngram", "ngram"),
+        "samples": ("sample", "samples"),
     }
     return {"config": ("train", "config"), "curves": ("train", "curves"), **measured, **timings}
 

@@ -10,6 +10,8 @@ from typing import Any
 from google.protobuf import json_format
 
 Artifact = dict[str, Any]
+PIPELINE_RUN = {"{{$.pipeline_job_uuid}}": "0a1b-2c3d", "{{$.pipeline_job_name}}": "tiny run"}
+"""What the backend's driver puts in place of these parameters."""
 PLACEHOLDER = re.compile(r"\{\{\$(?:\.(inputs|outputs)\.(artifacts|parameters)\['([^']+)'\](\.path)?)?\}\}")
 
 
@@ -52,7 +54,8 @@ class Launcher:
     def parameter(self, one: Any, outer: Mapping[str, Any]) -> Any:
         """A task's parameter: a constant, or a field of the loop's item."""
         if not one.component_input_parameter:
-            return json_format.MessageToDict(one.runtime_value.constant)
+            constant = json_format.MessageToDict(one.runtime_value.constant)
+            return PIPELINE_RUN.get(constant, constant) if isinstance(constant, str) else constant
         value = outer[one.component_input_parameter]
         field = re.fullmatch(r'parseJson\(string_value\)\["(\w+)"\]', one.parameter_expression_selector)
         assert field is not None

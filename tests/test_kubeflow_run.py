@@ -65,5 +65,11 @@ def test_the_compiled_pipeline_gives_dvcs_results(tmp_path: Path, monkeypatch: p
     from components.tracking import connect
 
     store = connect()
-    names = {run.info.run_name for run in store.client.search_runs([store.experiment_id])}
-    assert names == {"tiny-lstm_lm-3", "tiny-vae_mine-3", "report"}
+    rows = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
+    assert set(rows) == {"tiny-lstm_lm-3", "tiny-vae_mine-3", "tiny run"}
+    parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in rows.items()}
+    parent = rows["tiny run"].info.run_id
+    assert parents == {"tiny-lstm_lm-3": parent, "tiny-vae_mine-3": parent, "tiny run": None}
+    assert rows["tiny run"].data.tags["pipeline_run"] == "0a1b-2c3d"
+    versions = store.client.search_model_versions("name = 'textvae-tiny'")
+    assert {version.run_id for version in versions} == {run.info.run_id for run in rows.values()} - {parent}

@@ -134,8 +134,8 @@ def explained(uri: str) -> Iterator[None]:
 def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:
     """mlflow's client class, without telemetry or chatter. Raises UnavailableError where mlflow is not installed."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-    for name, value in {**limits, **quiet}.items():
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    for name, value in {**limits, **quiet, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}.items():
         os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient

@@ -24,11 +24,13 @@ class RunIdentity:
     corpus_sha256: str
     code_sha256: str
     """As in timings/train.json."""
+    candidate: str = ""
+    """`alpha=2.5` for the training of one value out of a list, of which one is kept; empty for a run."""
 
     @property
     def name(self) -> str:
-        """`sotu-vae_mine-0`."""
-        return f"{self.dataset}-{self.system}-{self.seed}"
+        """`sotu-vae_mine-0`, or `alpha=2.5`."""
+        return self.candidate or f"{self.dataset}-{self.system}-{self.seed}"
 
     @property
     def fingerprint(self) -> str:
@@ -38,7 +40,8 @@ class RunIdentity:
     @property
     def tags(self) -> dict[str, str]:
         """The tags that are known before training starts."""
-        return {"kind": "run", "dataset": self.dataset, "system": self.system, "seed": str(self.seed)}
+        kind = "candidate" if self.candidate else "run"
+        return {"kind": kind, "dataset": self.dataset, "system": self.system, "seed": str(self.seed)}
 
     @property
     def params(self) -> dict[str, str]:
@@ -72,9 +75,11 @@ class Record:
     """Path inside the run's artifacts -> file."""
     started: int
     ended: int
+    children: Sequence[Record] = ()
+    """Rows nested under this one."""
 
     def content(self) -> str:
-        """Hash of all that the row says; times are left out, so a rerun with the same numbers changes nothing."""
+        """Hash of what the row says itself; times are left out: a rerun with the same numbers changes nothing."""
         files = {name: sha256_of_file(path) for name, path in self.artifacts.items()}
         curves = [[point.key, point.step, point.value] for point in self.curves]
         said = [self.name, self.status, self.tags, self.params, curves, self.metrics, files]

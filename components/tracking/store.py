@@ -18,7 +18,6 @@ from components.tracking.place import (
     import_client,
     locked,
     remade,
-    shown,
     sqlite_path,
     tracking_uri,
 )
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FINGERPRINT_TAG = "textvae.fingerprint"
+PARENT_TAG = "mlflow.parentRunId"
+NAME_TAG = "mlflow.runName"
 CONTENT_TAG = "textvae.content"
 """Hash of everything a row was last made to say: written last, so a row that carries the current one is complete."""
 EXPERIMENT = "textvae"
@@ -40,12 +41,6 @@ class Store:
 
     def __init__(self, uri: str, client: MlflowClient, experiment_id: str) -> None:
         self.uri, self.client, self.experiment_id = uri, client, experiment_id
-
-    def look(self) -> str:
-        """Where a person sees the experiment."""
-        if self.uri.startswith(("http://", "https://")):
-            return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}"
-        return f"{shown(self.uri)} (`make ui` opens it)"
 
     def find(self, fingerprint: str) -> list[Run]:
         """The rows with this fingerprint, the oldest first; rows in MLflow's trash do not count."""
@@ -79,41 +74,68 @@ class Store:
                 found[key] = sorted(points, key=lambda point: point.timestamp)
         return found
 
-    def publish(self, record: Record) -> str:
-        """Make the row of `record` equal to it. Returns "created", "updated", "unchanged" or "replaced".
+    def publish(self, record: Record, parent: str | None = None) -> str:
+        """Make the row of `record` equal to it, and nest it under the row with the run id `parent`.
 
-        Points and parameters of MLflow cannot be changed or removed. A row with curves that the record contradicts
-        (a training repeated on a GPU, say) is put into MLflow's trash and written anew.
+        Returns "created", "updated", "unchanged" or "replaced", of the row itself. Points and parameters of MLflow
+        cannot be changed or removed. A row with curves that the record contradicts (a training repeated on a GPU, say)
+        is put into MLflow's trash and written anew.
         """
-        content = record.content()
         with explained(self.uri), locked(self.uri):
-            run, *copies = self.find(record.fingerprint) or [None]
-            for copy in copies:
-                self.client.delete_run(copy.info.run_id)
-            if run is not None and self._says(run, record, content):
-                return "unchanged"
-            outcome, missing = "updated", None if run is None else self._missing(run, record)
-            if run is not None and missing is None:
-                self.client.delete_run(run.info.run_id)
-                outcome, run = "replaced", None
-            if run is None:
-                run = self.create(record.fingerprint, record.name, record.tags, record.started)
-                outcome = outcome if outcome == "replaced" else "created"
-                missing = self._missing(run, record)
-            assert missing is not None
-            run_id = run.info.run_id
-            self.log(run_id, missing, record.params, record.tags)
-            for name, path in record.artifacts.items():
-                folder = str(Path(name).parent)
-                self.client.log_artifact(run_id, str(path), None if folder == "." else folder)
-            self.client.set_terminated(run_id, record.status, record.ended)
-            self.client.set_tag(run_id, CONTENT_TAG, content)
+            outcome, run_id = self._publish(record, {} if parent is None else {PARENT_TAG: parent})
+        for child in record.children:
+            self.publish(child, run_id)
         return outcome
 
-    def _says(self, run: Run, record: Record, content: str) -> bool:
+    def _publish(self, record: Record, parent: Mapping[str, str]) -> tuple[str, str]:
+        """`publish` of the row alone: what happened, and its run id."""
+        content, tags = record.content(), {**record.tags, **parent, NAME_TAG: record.name}
+        run, *copies = self.find(record.fingerprint) or [None]
+        for copy in copies:
+            self.client.delete_run(copy.info.run_id)
+        if run is not None and self._says(run, record, {**tags, CONTENT_TAG: content}):
+            return "unchanged", run.info.run_id
+        outcome, missing = "updated", None if run is None else self._missing(run, record)
+        if run is not None and missing is None:
+            self.client.delete_run(run.info.run_id)
+            outcome, run = "replaced", None
+        if run is None:
+            run = self.create(record.fingerprint, record.name, tags, record.started)
+            outcome = outcome if outcome == "replaced" else "created"
+            missing = self._missing(run, record)
+        assert missing is not None
+        run_id = run.info.run_id
+        self.log(run_id, missing, record.params, tags)
+        self.log_artifacts(run_id, record)
+        self.client.set_terminated(run_id, record.status, record.ended)
+        self.client.set_tag(run_id, CONTENT_TAG, content)
+        return outcome, run_id
+
+    def log_artifacts(self, run_id: str, record: Record) -> None:
+        """Copy the record's files to a row."""
+        for name, path in record.artifacts.items():
+            folder = str(Path(name).parent)
+            self.client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+    def adopt(self, run_id: str, record: Record) -> tuple[str, str]:
+        """Add the tags and files of `record` to the row that somebody else has made and nested `run_id` under.
+
+        Its name, its status and its times stay its maker's. Returns what happened, and the row's run id.
+        """
+        with explained(self.uri), locked(self.uri):
+            run = self.client.get_run(run_id)
+            while PARENT_TAG in run.data.tags:
+                run = self.client.get_run(run.data.tags[PARENT_TAG])
+            tags = {**record.tags, CONTENT_TAG: record.content()}
+            if all(run.data.tags.get(key) == value for key, value in tags.items()):
+                return "unchanged", run.info.run_id
+            self.log_artifacts(run.info.run_id, record)
+            self.log(run.info.run_id, [], {}, tags)
+        return "updated", run.info.run_id
+
+    def _says(self, run: Run, record: Record, tags: Mapping[str, str]) -> bool:
         """Whether the row is complete and nobody has changed what can be changed: tags, status, artifacts."""
-        wanted = {**record.tags, CONTENT_TAG: content}
-        if run.info.status != record.status or any(run.data.tags.get(key) != value for key, value in wanted.items()):
+        if run.info.status != record.status or any(run.data.tags.get(key) != value for key, value in tags.items()):
             return False
         folders = {str(Path(name).parent) for name in record.artifacts}
         listed = [self.client.list_artifacts(run.info.run_id, None if folder == "." else folder) for folder in folders]
@@ -144,6 +166,7 @@ class Store:
 def connect(limits: Mapping[str, str] = REQUEST_LIMITS) -> Store:
     """The experiment ($MLFLOW_EXPERIMENT_NAME, else `textvae`) in the store of `tracking_uri`; creates what is missing.
 
+    Where somebody has made a run for this process, as Kubeflow does ($MLFLOW_RUN_ID), that run's experiment.
     Raises UnavailableError for a server or database that does not answer, DataError for a database that cannot be used.
     """
     uri, name = tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
@@ -154,7 +177,10 @@ def connect(limits: Mapping[str, str] = REQUEST_LIMITS) -> Store:
         if database is not None:
             check_database(database)
         client = client_class(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(name)
+        if given := os.environ.get("MLFLOW_RUN_ID"):
+            experiment = client.get_experiment(client.get_run(given).info.experiment_id)
+        else:
+            experiment = client.get_experiment_by_name(name)
         if experiment is None:
             experiment = client.get_experiment(client.create_experiment(name, artifact_location=artifacts))
         elif experiment.lifecycle_stage == "deleted":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from components.step import exit_codes
+from components.tracking import page
 from components.tracking.place import sqlite_path, tracking_uri
 from components.tracking.store import connect
 from textvae.errors import UnavailableError
@@ -48,11 +49,13 @@ def main() -> None:
     with exit_codes():
         uri = tracking_uri()
         store = connect()
+        page.arrange(store)
         if uri.startswith(("http://", "https://")):
-            print(f"MLflow: {store.look()}")
+            print(f"MLflow: {page.look(store)}")
             return
         port = free_port()
-        print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{store.experiment_id} (Ctrl-C ends it)", flush=True)
+        address = page.address(f"http://127.0.0.1:{port}", store.experiment_id)
+        print(f"MLflow: {address} (Ctrl-C ends it)", flush=True)
         command = server_command(uri, port)
         os.execve(command[0], command, dict(server_environment(uri)))
 
