@@ -16,6 +16,7 @@ from torch import Tensor
 
 from textvae import mutual_information as mi
 from textvae.config import Params, TrainingSettings
+from textvae.errors import SettingsError
 from textvae.objectives import alternatives, checked, objective_class
 from textvae.objectives.free_bits import thresholded_kl
 from textvae.training import Outcome, Trainer
@@ -160,6 +161,12 @@ def test_a_frozen_energy_has_no_extra_steps_either() -> None:
 
 
 # --- the Jensen-Shannon bound ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", [{"xi": "literal"}, {"xi_decay": 0.5}, {"stale_xi": True}])
+def test_a_xi_where_there_is_none_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="`divergence: jsd` has no xi"):
+        checked({"name": "vae_mine", "divergence": "jsd", **setting}, "mine_jsd")
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5])

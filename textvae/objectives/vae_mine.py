@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from textvae import mutual_information as mi
@@ -73,6 +73,12 @@ class VAEMINE(Annealed):
         """Updates of the energy per update of the encoder."""
         energy_trained: bool = True
         """False leaves the energy at its initialisation (a control)."""
+
+        @model_validator(mode="after")
+        def xi_has_a_meaning(self) -> VAEMINE.Config:
+            if self.divergence == "jsd" and (self.xi, self.xi_decay, self.stale_xi) != ("reciprocal", 0.0, False):
+                raise ValueError("`divergence: jsd` has no xi: leave xi, xi_decay and stale_xi at their defaults")
+            return self
 
     config: Config
 
