@@ -7,9 +7,10 @@ editing how samples are drawn retrains nothing, whatever layer of params.yaml th
 from pathlib import Path
 from typing import Annotated, Any
 
+from components.remote import is_uri, version
 from components.sources import content_sha256
 from components.step import Input, Output, step
-from textvae.config import Params, ReportSettings, TrainSettings
+from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
 from textvae.files import write_json
 from textvae.objectives import checked, objective_sha256
 
@@ -57,12 +58,23 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
                 files[f"{dataset}/{system}/examples"] = merged.examples.model_dump()
                 files[f"{dataset}/{system}/ngram"] = merged.ngram.model_dump()
         if dataset in params.grid.datasets:
-            if fetch.path is not None:
-                of_dataset["fetch"]["sha256"] = content_sha256(Path(fetch.path))
+            of_dataset["fetch"] |= identity(fetch)
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
     return files
+
+
+def identity(fetch: FetchSettings) -> dict[str, str]:
+    """What tells the content of the corpus's path or URI from any other, where params.yaml does not say it itself.
+
+    Raises DataError where there is nothing, UnavailableError for a store that does not answer.
+    """
+    if fetch.path is None or fetch.sha256 is not None:
+        return {}
+    if is_uri(fetch.path):
+        return {"version": version(fetch.path)}
+    return {"sha256": content_sha256(Path(fetch.path))}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def three_splits(folder: Path, train: bytes, valid: bytes = b"v w\n", test: bytes = b"t u\n") -> dict[str, Any]:
+def three_splits(folder: Path, train: bytes, valid: bytes = b"v w\nw\n", test: bytes = b"t u\nu\n") -> dict[str, Any]:
     """A folder with named splits; the settings that name them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in zip(SPLITS, (train, valid, test), strict=True):

@@ -13,7 +13,7 @@ from fetching import SPLITS, fetched, three_splits
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components import preprocess as module
+from components import encoded_corpus as module
 from components.corpus_statistics import histogram, quantile
 from components.preprocess import preprocess
 from textvae.config import PreprocessSettings
@@ -60,10 +60,10 @@ def test_a_corpus_by_hand(tmp_path: Path) -> None:
 sentence = st.lists(
     st.sampled_from(["a", "b", "cc", "UNK", "<s>", "PAD", "\u2028", "é", "</s>"]), min_size=1, max_size=8
 )
-split_text = st.lists(sentence, min_size=1, max_size=6)
+split_text = st.lists(sentence, min_size=2, max_size=6)
 
 
-@example([["UNK"]], [["<s>"]], [["a"]], 3)
+@example([["UNK"]], [["<s>"]] * 2, [["a"]] * 2, 3)
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(split_text, split_text, split_text, st.integers(1, 5))
 def test_ids_give_the_sentences_back_but_for_unknown_words(
@@ -90,15 +90,15 @@ def test_ids_give_the_sentences_back_but_for_unknown_words(
 def test_no_special_word_of_kenlm_reaches_the_vocabulary(tmp_path: Path) -> None:
     # lmplz refuses a text with one of its own words; <pad> and [PAD] mean nothing to it
     special = "<s> </s> <unk> <UNK> _UNK UNK"
-    texts = {"train": f"{special} <pad> a\n" * 9, "valid": "<s> a </s>\n", "test": f"{special}\n"}
+    texts = {"train": f"{special} <pad> a\n" * 9, "valid": "<s> a </s>\na\n", "test": f"{special}\na\n"}
     ids, vocabulary, _ = encoded(tmp_path, texts)
     assert vocabulary.words == ["<pad>", "a"]
-    assert ids["test"] == [[UNK] * 6]
+    assert ids["test"][0] == [UNK] * 6
     assert vocabulary.decode(ids["valid"][0]) == "UNK a UNK"
 
 
 def test_long_sentences_are_cut_and_longer_ones_left_out(tmp_path: Path) -> None:
-    texts = {"train": "a b c d\na b c d e\nf g\n", "valid": "a b c d e\na\n", "test": "a b c\n"}
+    texts = {"train": "a b c d\na b c d e\nf g\n", "valid": "a b c d e\na\nb\n", "test": "a b c\na\n"}
     ids, vocabulary, statistics = encoded(tmp_path, texts, max_length=3, longest=4)
     assert [len(sentence) for sentence in ids["train"]] == [3, 2]
     assert vocabulary.words == ["a", "b", "c", "f", "g"]  # d and e occur only where training never looks
@@ -111,7 +111,7 @@ def numbered(count: int) -> str:
 
 
 def test_a_reduced_corpus_is_drawn_whatever_the_order(tmp_path: Path) -> None:
-    texts = {"train": numbered(300), "valid": "a\n", "test": "a\n"}
+    texts = {"train": numbered(300), "valid": "a\n" * 2, "test": "a\n" * 2}
     ids, vocabulary, statistics = encoded(tmp_path / "a", texts, train_sentences=50)
     chosen = [vocabulary.decode(sentence) for sentence in ids["train"]]
     assert len(chosen) == len(set(chosen)) == 50
@@ -130,7 +130,7 @@ def test_a_reduced_corpus_is_drawn_whatever_the_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [1, 5, 12, 17, 20])
 def test_copies_do_not_change_how_many_are_drawn(tmp_path: Path, wanted: int) -> None:
-    texts = {"train": "a\nb\na\nb\nc\n" * 4, "valid": "a\n", "test": "a\n"}
+    texts = {"train": "a\nb\na\nb\nc\n" * 4, "valid": "a\n" * 2, "test": "a\n" * 2}
     ids, _, statistics = encoded(tmp_path, texts, train_sentences=wanted)
     assert len(ids["train"]) == wanted
     assert statistics["splits"]["train"]["dropped"]["not_selected"] == 20 - wanted
@@ -165,17 +165,17 @@ def test_parquet_says_what_it_is_and_comes_in_bounded_row_groups(
 ) -> None:
     monkeypatch.setattr(module, "ROW_GROUP_SENTENCES", 100)
     monkeypatch.setattr(module, "ROW_GROUP_TOKENS", 200)
-    texts = {"train": numbered(250), "valid": "a\n" * 250, "test": "a " * 50 + "\n"}
+    texts = {"train": numbered(250), "valid": "a\n" * 250, "test": "a\n" * 2}
     encoded(tmp_path, texts)
     files = {split: pq.ParquetFile(tmp_path / f"corpus/{split}.parquet") for split in SPLITS}
     groups = {s: [f.metadata.row_group(n).num_rows for n in range(f.num_row_groups)] for s, f in files.items()}
-    assert groups == {"train": [67, 67, 67, 49], "valid": [100, 100, 50], "test": [1]}  # 67 x 3 tokens reach 200
+    assert groups == {"train": [67, 67, 67, 49], "valid": [100, 100, 50], "test": [2]}  # 67 x 3 tokens reach 200
     assert json.loads(files["valid"].schema_arrow.metadata[b"textvae"]) == {"dataset": "mine", "split": "valid"}
 
 
 def test_a_corpus_is_not_held_in_memory(tmp_path: Path) -> None:
     encoded(tmp_path / "first", TEXT)  # what is imported on the way does not count
-    texts = {"train": "one sentence of seven words is this\n" * 30_000, "valid": "a\n", "test": "a\n"}
+    texts = {"train": "one sentence of seven words is this\n" * 30_000, "valid": "a\n" * 2, "test": "a\n" * 2}
     fetched(tmp_path, **three_splits(tmp_path / "in", *(texts[split].encode() for split in SPLITS)))
     tracemalloc.start()
     preprocess(raw=tmp_path / "raw", settings=PreprocessSettings(dataset="mine"), corpus=tmp_path / "corpus")
@@ -230,9 +230,24 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
         preprocess(raw=tmp_path / "raw", settings=PreprocessSettings(dataset="yours"), corpus=tmp_path / "again")
 
 
-def test_a_split_of_which_nothing_stays_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"test\.txt: no sentence is left; raise `longest`"):
-        encoded(tmp_path, TEXT | {"test": "a b c d e f\n"}, longest=5)
+@pytest.mark.parametrize(
+    ("split", "text", "message"),
+    [
+        ("train", "a b c d e f\n", "no sentence is left; raise `longest`"),
+        ("test", "a b c d e f\n", "no sentence is left; raise `longest`"),
+        ("test", "a\na b c d e f\n", "one sentence is too few .* raise `test_fraction`"),
+        ("valid", "a\n", "one sentence is too few .* raise `valid_fraction`"),
+    ],
+)
+def test_a_split_of_which_too_little_stays_is_named(tmp_path: Path, split: str, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"{split}\.txt: {message}"):
+        encoded(tmp_path, TEXT | {split: text}, longest=5)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_one_training_sentence_and_two_of_the_others_are_enough(tmp_path: Path) -> None:
+    ids, _, _ = encoded(tmp_path, TEXT | {"train": "a\n", "valid": "a\nb\n", "test": "a\na\n"})
+    assert {split: len(ids[split]) for split in SPLITS} == {"train": 1, "valid": 2, "test": 2}
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

