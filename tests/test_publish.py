@@ -11,9 +11,10 @@ import pytest
 from tracking_helpers import ROOT, SETTINGS, curve, points, rows, write_reports, write_run
 
 from components.publish import publish
-from components.tracking import connect
+from components.tracking import LiveRun, RunIdentity, connect
+from components.tracking import live as live_module
 from textvae.config import ReportSettings
-from textvae.errors import DataError
+from textvae.errors import DataError, UnavailableError
 from textvae.files import write_json
 
 pytest_plugins = ["tracking_fixtures"]
@@ -321,3 +322,143 @@ def test_two_loose_results_of_the_same_run_are_refused(repository: Path) -> None
     again = Path(shutil.copy(loose[1], repository / "again"))
     with pytest.raises(DataError, match="are both ngram of the same run"):
         publish(runs=[*loose, again], reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID))
+
+
+# Rows under rows.
+
+
+def with_candidates(directory: Path) -> Path:
+    """Say that alpha 3.0 was selected among three values, of which one diverged."""
+    config = json.loads((directory / "model/config.json").read_text())
+    write_json(directory / "model/config.json", {**config, "chosen": {"alpha": 3.0}})
+    measured = {"valid_nll_iw": 61.5, "difference": 0.25, "difference_se": 0.5, "valid_mi": 1.5}
+    candidates = [
+        {"value": 2.0, "status": "finished", "failure": None, **measured, "curves": curve(2, shift=1.0)},
+        {"value": 3.0, "status": "finished", "failure": None, **measured, "curves": curve(3)},
+        {"value": 9.0, "status": "diverged", "failure": "not finite", **dict.fromkeys(measured), "curves": curve(1)},
+    ]
+    account = {"setting": "alpha", "chosen": 3.0, "rule": "the highest MI", "candidates": candidates}
+    write_json(directory / "model/candidates.json", account)
+    return directory
+
+
+def nested(store: Any, parent: Any) -> dict[str, Any]:
+    """The rows directly under a row, by their names."""
+    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    return {run.info.run_name: run for run in store.client.search_runs([store.experiment_id], query)}
+
+
+def test_each_value_of_a_selected_setting_is_a_row_under_its_run(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_candidates(write_run(repository / "runs"))
+    run_publish(repository)
+    store = connect()
+    [run] = rows(store)
+    assert run.data.tags["chosen"] == "alpha=3.0"
+    found = nested(store, run)
+    assert {name: one.info.status for name, one in found.items()} == {
+        "alpha=2.0": "FINISHED",
+        "alpha=3.0": "FINISHED",
+        "alpha=9.0": "FAILED",
+    }
+    first = found["alpha=2.0"]
+    assert points(store, first, "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(2, shift=1.0)]
+    assert first.data.params["objective.alpha"] == "2.0"
+    assert first.data.metrics["selected_valid_nll_iw"] == 61.5
+    assert first.data.metrics["selected_difference_se"] == 0.5
+    assert first.data.tags["mlflow.note.content"] == "Not kept: 3.0 was, by the highest MI."
+    assert found["alpha=3.0"].data.tags["mlflow.note.content"] == "Kept, by the highest MI."
+    assert found["alpha=9.0"].data.tags["mlflow.note.content"] == "Diverged: not finite"
+    before = [one.to_dictionary() for one in store.client.search_runs([store.experiment_id])]
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
+    assert [one.to_dictionary() for one in store.client.search_runs([store.experiment_id])] == before
+
+
+def test_a_candidate_shown_while_it_trains_is_the_row_under_the_run(
+    repository: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "candidates")
+    monkeypatch.setattr(live_module, "code_sha256", lambda: "c0de")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    directory = with_candidates(write_run(repository / "runs"))
+    settings = json.loads((directory / "model/config.json").read_text())["settings"]
+    settings["objective"]["alpha"] = 2.0
+    with LiveRun(RunIdentity("sotu", "vae_mine", 0, settings, "ab" * 32, "c0de", "alpha=2.0")) as live:
+        for row in curve(2, shift=1.0):
+            live.log_epoch(row)
+    store = connect()
+    [shown] = store.client.search_runs([store.experiment_id])
+    run_publish(repository)
+    [run] = rows(store)
+    assert nested(store, run)["alpha=2.0"].info.run_id == shown.info.run_id
+
+
+def test_a_run_of_the_pipeline_is_the_row_that_holds_all_others(repository: Path) -> None:
+    for system in ("vae_mine", "lstm_lm"):
+        write_run(repository / "runs", system)
+    settings = ReportSettings(**GRID)
+    store = connect()
+    for attempt in ("first", "first", "second"):  # the first is tried twice, the second finds everything cached
+        reports = write_reports(repository / "reports", attempt)
+        publish(
+            runs=[repository / "runs"], reports=reports, settings=settings, pipeline_run=attempt, pipeline_name="My run"
+        )
+        [parent] = store.client.search_runs([store.experiment_id], f"tags.pipeline_run = '{attempt}'")
+        assert (parent.info.run_name, parent.info.status) == ("My run", "FINISHED")
+        assert set(nested(store, parent)) == {"sotu-vae_mine-0", "sotu-lstm_lm-0"}
+        [report] = repository.glob(f"mlartifacts/{parent.info.run_id}/artifacts/report.html")
+        assert report.read_text() == attempt
+    assert len(store.client.search_runs([store.experiment_id])) == 2 + 2
+
+
+@pytest.mark.parametrize("task_of_its_own", [False, True])
+def test_the_run_that_kubeflow_made_is_filled_and_stays_kubeflows(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, task_of_its_own: bool
+) -> None:
+    """MLFLOW_RUN_ID names the pipeline's run, or one nested in it for the step; its experiment is not ours."""
+    write_run(repository / "runs")
+    client = connect().client
+    experiment = client.create_experiment("kubeflow's", (repository / "mlartifacts").as_uri())
+    made = client.create_run(experiment, run_name="made by Kubeflow", start_time=5)
+    given = made
+    if task_of_its_own:
+        given = client.create_run(experiment, run_name="publish", tags={"mlflow.parentRunId": made.info.run_id})
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    settings, reports = ReportSettings(**GRID), write_reports(repository / "reports")
+    for _ in range(2):
+        publish(runs=[repository / "runs"], reports=reports, settings=settings, pipeline_run="x", pipeline_name="y")
+    store = connect()
+    assert store.experiment_id == experiment
+    parent = client.get_run(made.info.run_id)
+    assert (parent.info.run_name, parent.info.status, parent.info.start_time) == ("made by Kubeflow", "RUNNING", 5)
+    assert parent.data.tags["pipeline_run"] == "x"
+    assert "report.html" in {file.path for file in client.list_artifacts(made.info.run_id)}
+    own = {"publish"} if task_of_its_own else set()
+    assert set(nested(store, parent)) == {"sotu-vae_mine-0"} | own
+    assert len(client.search_runs([experiment])) == 2 + len(own)
+
+
+def test_a_run_that_kubeflow_names_and_mlflow_does_not_know_is_an_error(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(UnavailableError, match=f"{'0' * 32}.* not found"):
+        run_publish(repository)
+
+
+def test_loose_models_are_registered_and_their_candidates_shown(repository: Path) -> None:
+    directory = with_candidates(write_run(repository / "runs"))
+    (directory / "model/model.safetensors").write_text("weights")
+    (directory / "model/vocabulary.json").write_text("{}")
+    model = Path(shutil.copytree(directory / "model", repository / "loose model"))
+    loose = loose_results(directory, repository / "loose")
+    publish(runs=loose, reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID), models=[model])
+    store = connect()
+    [run] = rows(store)
+    assert set(nested(store, run)) == {"alpha=2.0", "alpha=3.0", "alpha=9.0"}
+    [version] = store.client.search_model_versions("name = 'textvae-sotu'")
+    assert version.run_id == run.info.run_id

@@ -69,13 +69,17 @@ def free_port() -> int:
 
 
 class Gate(ThreadingHTTPServer):
-    """A loopback server in front of MLflow: `mode` is "forward", "500" (every answer) or "hang" (none)."""
+    """A loopback server in front of MLflow: `mode` is "forward", "slow" (too), "500" (every answer) or "hang" (none).
+
+    After `limit` requests, where it is given, it answers 500.
+    """
 
     daemon_threads = True
 
     def __init__(self, mode: str, behind: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), GateHandler)
         self.mode, self.behind, self.requests = mode, behind, 0
+        self.limit: int | None = None
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -90,9 +94,11 @@ class GateHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if gate.mode == "hang":
             time.sleep(30)
-        elif gate.mode == "500":
+        elif gate.mode == "500" or (gate.limit is not None and gate.requests > gate.limit):
             self.answer(500, b"broken")
         else:
+            if gate.mode == "slow":
+                time.sleep(0.2)
             assert gate.behind is not None
             connection = http.client.HTTPConnection(gate.behind.removeprefix("http://"), timeout=20)
             headers = {key: value for key, value in self.headers.items() if key.lower() != "host"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import textvae
 from components.tracking.place import explained, locked
-from components.tracking.store import CONTENT_TAG, Store
+from components.tracking.store import CONTENT_TAG, FINGERPRINT_TAG, Store
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
 
@@ -62,15 +62,19 @@ def register(store: Store, dataset: str, entries: Sequence[Entry]) -> list[str]:
         known = client.search_model_versions(f"name = '{name}'")
         for entry in entries:
             [run, *_] = store.find(entry.fingerprint)
-            content = content_of(entry.folder)
-            own = [one for one in known if one.run_id == run.info.run_id]
-            current = [one for one in own if one.tags.get(CONTENT_TAG) == content and one.status == "READY"]
+            said = {FINGERPRINT_TAG: entry.fingerprint, CONTENT_TAG: content_of(entry.folder)}
+            own = [one for one in known if one.tags.get(FINGERPRINT_TAG) == entry.fingerprint]
+            current = [
+                one
+                for one in own
+                if one.run_id == run.info.run_id and said.items() <= one.tags.items() and one.status == "READY"
+            ]
             for outdated in [one for one in own if one not in current[:1]]:
                 client.delete_model_version(name, outdated.version)
                 if outdated.model_id:
                     client.delete_logged_model(outdated.model_id)
             if not current:
-                current = [add_version(store, name, entry, run.info.run_id, content)]
+                current = [add_version(store, name, entry, run.info.run_id, said)]
                 done.append(f"version {current[0].version}: {entry.name}")
             versions[entry.name] = str(current[0].version)
         best = chosen(entries)
@@ -99,8 +103,8 @@ def content_of(folder: Path) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def add_version(store: Store, name: str, entry: Entry, run_id: str, content: str) -> ModelVersion:
-    """Log the model of a run and register it."""
+def add_version(store: Store, name: str, entry: Entry, run_id: str, said: Mapping[str, str]) -> ModelVersion:
+    """Log the model of a run and register it, with the tags `said` beside the entry's."""
     from mlflow.entities import LoggedModelOutput
 
     client = store.client
@@ -114,7 +118,7 @@ def add_version(store: Store, name: str, entry: Entry, run_id: str, content: str
         client.log_model_artifacts(model.model_id, str(saved))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    tags = {**entry.tags, "run": entry.name, CONTENT_TAG: content}
+    tags = {**entry.tags, "run": entry.name, **said}
     return client.create_model_version(
         name, f"models:/{model.model_id}", run_id, tags, description=entry.name, model_id=model.model_id
     )

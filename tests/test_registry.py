@@ -1,0 +1,161 @@
+"""Models in MLflow's registry: each run's once, `best` by validation numbers, and the same numbers when loaded back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import tiny_corpus
+from tiny_model import informative, written
+from tracking_helpers import ROOT, rows, write_reports, write_run
+
+from components.publish import publish
+from components.tracking import connect
+from textvae import load
+from textvae.config import ReportSettings
+from textvae.files import read_json, write_json
+from textvae.networks import Kind
+
+pytest_plugins = ["tracking_fixtures"]
+SENTENCES = ["the small cat sees a dog", "a bird sings today", "the cat sleeps"]
+SETTINGS = ReportSettings(datasets=["sotu"], systems=["vae_mine", "vae_05", "lstm_lm"], seeds=["0"], reduced={})
+
+
+def with_model(root: Path, system: str, kind: Kind = "vae", valid: tuple[float, float | None] = (60.0, 1.0)) -> Path:
+    """A run directory with weights. `valid`: NLL-IW and MI on the validation set, of the epoch that was kept (2)."""
+    directory = write_run(root / "runs", system)
+    corpus = tiny_corpus()
+    config = read_json(directory / "model/config.json")
+    shutil.rmtree(directory / "made", ignore_errors=True)
+    made = written(directory / "made", informative(kind, corpus), corpus)
+    for file in ("model.safetensors", "vocabulary.json"):
+        (made / file).rename(directory / "model" / file)
+    settings = {**config["settings"], "model": read_json(made / "config.json")["settings"]["model"]}
+    write_json(directory / "model/config.json", {**config, "kind": kind, "settings": settings})
+    lines = [json.loads(line) for line in (directory / "curves.jsonl").read_text().splitlines()]
+    for line in lines:  # epochs that were not kept look better
+        kept = line["epoch"] == 2
+        line |= {"valid_nll_iw": valid[0] if kept else 1.0}
+        line |= {} if valid[1] is None else {"valid_mi": valid[1] if kept else 9.0}
+    (directory / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return directory
+
+
+def run_publish(root: Path) -> None:
+    """The step on everything below `root`."""
+    publish(runs=[root / "runs"], reports=write_reports(root / "reports"), settings=SETTINGS)
+
+
+def registered() -> tuple[dict[str, str], str | None]:
+    """Name of the run -> version; and the run that `best` names."""
+    client = connect().client
+    versions = {one.tags["run"]: one.version for one in client.search_model_versions("name = 'textvae-sotu'")}
+    best = client.get_registered_model("textvae-sotu").aliases.get("best")
+    return versions, next((run for run, version in versions.items() if str(version) == str(best)), None)
+
+
+def test_what_is_loaded_from_the_registry_says_what_the_model_directory_says(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import pandas as pd
+
+    directory = with_model(repository, "vae_mine")
+    run_publish(repository)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repository / 'mlflow.db'}")
+    served, model = mlflow.pyfunc.load_model("models:/textvae-sotu@best"), load(directory / "model")
+    table = pd.DataFrame({"sentence": SENTENCES})
+
+    def asked(call: str, **params: Any) -> Any:
+        return served.predict(table, params={"call": call, **params})
+
+    mu_ND, log_var_ND = model.encode(SENTENCES)
+    assert np.array_equal(np.array(served.predict(table)["mu"].tolist()), mu_ND)
+    assert np.array_equal(np.array(asked("encode")["log_var"].tolist()), log_var_ND)
+    assert np.abs(mu_ND).max() > 0.01
+    assert asked("score", samples=7)["nll_iw"].tolist() == [one.nll_iw for one in model.score(SENTENCES, samples=7)]
+    assert asked("score")["nll_iw"].tolist() == [one.nll_iw for one in model.score(SENTENCES)]
+    made = asked("reconstruct", samples=2, seed=5)
+    wanted = model.reconstruct(SENTENCES, samples=2, seed=5)
+    assert made["samples"].tolist() == [one.samples for one in wanted]
+    assert made["mean"].tolist() == [one.mean for one in wanted]
+    for seed, own in ((-1, None), (8, 8)):
+        assert asked("sample", seed=seed)["text"].tolist() == [one.text for one in model.sample(3, own)]
+    with pytest.raises(ValueError, match="'dance': there are encode, reconstruct, sample and score"):
+        asked("dance")
+
+
+def test_the_model_carries_its_library_a_signature_and_an_example_and_nothing_pickled(repository: Path) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    [stored] = {path.parent for path in (repository / "mlartifacts").rglob("MLmodel")}
+    assert not [path for path in stored.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pyc")]
+    assert (stored / "artifacts/model.safetensors").is_file()
+    assert "torch==" in (stored / "requirements.txt").read_text()
+    assert "+" not in (stored / "requirements.txt").read_text()
+    code = (
+        "import sys, json, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "assert 'components' not in sys.modules; import textvae\n"
+        "print(json.dumps([textvae.__file__, len(model.predict(model.input_example)), str(model.metadata.signature)]))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(stored)], env=environment, cwd="/", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    library, answers, signature = json.loads(done.stdout.splitlines()[-1])
+    assert Path(library).is_relative_to(stored) or Path(library).is_relative_to(ROOT)  # where it is also installed
+    assert answers == 2
+    for name in ("sentence", "call", "samples", "seed"):
+        assert f"'{name}'" in signature or f"{name}:" in signature
+
+
+def test_best_is_the_lowest_validation_nll_iw_among_those_that_use_their_code(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_model(repository, "vae_mine", valid=(61.0, 1.2))
+    with_model(repository, "vae_05", valid=(60.0, 0.01))  # better, and collapsed
+    with_model(repository, "lstm_lm", "lstm_lm", valid=(59.0, None))  # better still, and without a code
+    run_publish(repository)
+    versions, best = registered()
+    assert set(versions) == {"sotu-vae_mine-0", "sotu-vae_05-0", "sotu-lstm_lm-0"}
+    assert best == "sotu-vae_mine-0"
+    with_model(repository, "vae_05", valid=(60.0, 0.2))
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_05-0"
+    for system in ("vae_mine", "vae_05"):
+        with_model(repository, system, valid=(60.0, 0.0))
+    capsys.readouterr()
+    run_publish(repository)
+    assert "best: none" in capsys.readouterr().out
+    assert registered()[1] is None
+
+
+def test_publishing_again_registers_nothing_and_what_was_removed_comes_back(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    before = registered()
+    capsys.readouterr()
+    run_publish(repository)
+    assert "version" not in capsys.readouterr().out
+    assert registered() == before
+    store = connect()
+    store.client.delete_model_version("textvae-sotu", before[0]["sotu-vae_mine-0"])
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_mine-0"
+    [run] = rows(store)
+    assert [one.run_id for one in store.client.search_model_versions("name = 'textvae-sotu'")] == [run.info.run_id]
+
+
+def test_a_diverged_run_and_one_without_weights_are_not_registered(repository: Path) -> None:
+    write_run(repository / "runs", diverged=True)
+    write_run(repository / "runs", "vae_05")
+    run_publish(repository)
+    assert connect().client.search_registered_models() == []
