@@ -16,6 +16,7 @@ from components import evaluate, ngram
 from components.reporting import context, names, paper, results
 from textvae.config import (
     EvaluationSettings,
+    ExamplesSettings,
     ModelSettings,
     NgramSettings,
     Params,
@@ -26,7 +27,7 @@ from textvae.objectives import alternatives, objective_class, objective_names
 from textvae.training import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
-METRICS, SYSTEMS = (ROOT / "docs" / name for name in ("metrics.md", "systems.md"))
+METRICS, SYSTEMS, LATENT = (ROOT / "docs" / name for name in ("metrics.md", "systems.md", "latent-space.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARAMS = Params.load(ROOT / "params.yaml")
 
@@ -87,6 +88,7 @@ def test_what_params_yaml_sets_apart_from_the_defaults_is_there(system: str) -> 
         (METRICS, "### Settings", EvaluationSettings),
         (METRICS, "### Settings", SamplingSettings),
         (METRICS, "### Settings", NgramSettings),
+        (LATENT, "## The report's examples", ExamplesSettings),
     ],
 )
 def test_every_setting_of_the_steps_is_there_with_its_default(page: Path, heading: str, model: type[BaseModel]) -> None:
@@ -149,7 +151,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert fragment in [anchor(heading) for heading in headings], f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page", [METRICS, SYSTEMS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [METRICS, SYSTEMS, LATENT], ids=lambda page: page.name)
 def test_every_test_and_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     tests = {name for file in ROOT.glob("tests/test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
