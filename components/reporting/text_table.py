@@ -35,7 +35,7 @@ MEASURES: dict[Measure, Callable[[TextProfile], float | None]] = {
     measure(
         "in_training",
         "In training",
-        3,
+        4,
         "Share of the sentences that are in the training set, word for word.",
     ): lambda text: text.in_training,
     measure(

@@ -45,16 +45,12 @@ class Sentences:
         return Sentences(self.ids[: lengths.sum()], lengths)
 
     def fingerprints(self) -> Ids:
-        """A 64-bit hash of every sentence."""
+        """A 64-bit hash of every sentence, the same in every text: the sum over its words of one of word and place."""
         starts = np.cumsum(self.lengths) - self.lengths
         places = np.arange(len(self.ids)) - np.repeat(starts, self.lengths)
-        rng = np.random.default_rng(0)
-        of_place = rng.integers(1, 2**63, size=int(self.lengths.max(initial=0)) + 1) | 1
-        of_word = rng.integers(0, 2**63, size=int(self.ids.max(initial=0)) + 1)
-        terms = of_word[self.ids] * of_place[places]  # wraps, as a hash may
-        sums = np.concatenate(([0], np.cumsum(terms)))
-        prints: Ids = sums[starts + self.lengths] - sums[starts] + self.lengths
-        return prints
+        terms = scrambled((places.astype(np.uint64) << np.uint64(32)) + self.ids.astype(np.uint64) + np.uint64(1))
+        sums = np.concatenate(([np.uint64(0)], np.cumsum(terms)))  # wraps, as a hash may
+        return np.asarray((sums[starts + self.lengths] - sums[starts]).view(np.int64))
 
     def distinct(self, order: int) -> float | None:
         """Different n-grams per n-gram (distinct-n, Li et al., 2016), none across sentences; None without any."""
@@ -67,6 +63,13 @@ class Sentences:
             # Renumbered at each step, so that a pair (n-gram so far, next word) always fits 64 bits.
             codes = np.unique(codes * (int(self.ids.max(initial=0)) + 1) + words, return_inverse=True)[1]
         return None if not len(starts) else len(np.unique(codes)) / len(starts)
+
+
+def scrambled(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Each value's bits mixed well (the finaliser of SplitMix64, Steele et al., 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,295 @@
+"""What the report draws and shows of samples, posteriors and examples: the numbers against plain computations."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_artifacts import (
+    SAMPLES,
+    TEST,
+    TRAINING,
+    VOCABULARY,
+    codes,
+    examples,
+    sentences,
+    write_full_experiment,
+    write_posterior,
+)
+from report_reading import make, markdown_rows, results
+from report_runs import FAILURE
+
+from components.reporting.artifacts import collect
+from components.reporting.latent_plots import SIDE, TOP, plane
+from components.reporting.posteriors import Posterior
+from components.reporting.texts import Sentences, profile, text_profiles
+from textvae.errors import DataError
+from textvae.files import read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of three systems with two seeds, made once."""
+    folder = tmp_path_factory.mktemp("full")
+    settings = write_full_experiment(folder, seeds=(1, 2))
+    return (make(folder, settings) / "report.html").read_text(encoding="utf-8")
+
+
+def as_sentences(texts: list[str]) -> Sentences:
+    """Without a file."""
+    ids = sentences(texts)
+    lengths = np.array([len(one) for one in ids.to_pylist()], np.int64)
+    return Sentences(np.array(ids.flatten().to_pylist(), np.int64), lengths)
+
+
+def distinct(texts: list[str], order: int) -> float:
+    """distinct-n by sets."""
+    grams = [tuple(w[i : i + order]) for w in map(str.split, texts) for i in range(len(w) - order + 1)]
+    return len(set(grams)) / len(grams)
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("texts", [*SAMPLES.values(), TEST])
+def test_a_texts_profile_is_what_counting_gives(texts: list[str]) -> None:
+    training = np.unique(as_sentences(TRAINING).fingerprints())
+    found = profile(as_sentences(texts), len(TEST), len(VOCABULARY), training)
+    words = [word for text in texts for word in text.split()]
+    assert found.sentences == len(texts)
+    assert found.mean_length == pytest.approx(len(words) / len(texts))
+    assert found.words == len(set(words))
+    assert found.unique == len(set(texts)) / len(texts)
+    first = texts[: len(TEST)]
+    assert found.unique_of_first == len(set(first)) / len(first)
+    assert found.in_training == sum(text in TRAINING for text in texts) / len(texts)
+    assert found.distinct == pytest.approx([distinct(first, order) for order in (1, 2, 3)])
+    for length, share in enumerate(found.length_shares):
+        assert share == pytest.approx(sum(len(text.split()) == length for text in texts) / len(texts))
+    the = VOCABULARY.encode(["the"])[0]
+    assert found.word_shares[the] == pytest.approx(words.count("the") / len(words))
+
+
+def test_sentences_are_told_apart_by_their_words_and_order() -> None:
+    rng = np.random.default_rng(0)
+    texts = {" ".join(rng.choice(["the", "cat", "dog"], size=rng.integers(0, 6))) for _ in range(600)}
+    assert len(texts) > 150
+    prints = as_sentences(sorted(texts)).fingerprints()
+    assert len(set(prints.tolist())) == len(texts)
+    assert (
+        as_sentences(["cat", "the dog", "cat"]).fingerprints()[[0, 0]].tolist()
+        == as_sentences(["cat", "the dog", "cat"]).fingerprints()[[0, 2]].tolist()
+    )
+
+
+def test_the_generated_text_has_a_table_with_real_text_below(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    reports = make(tmp_path, settings)
+    rows = markdown_rows(reports, "The generated text")
+    assert [cells[1] for cells in rows] == ["LSTM-LM", "VAE-0.5", "VAE-MINE", "*real text*"]
+    assert rows[1][2:6] == ["5", "2.80", "4", "0.400"]  # "the cat ." four times and "dog .": 14 words, 4 different
+    assert rows[3][2:5] == ["4", "4.00", "6"]
+
+
+def test_samples_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    path = tmp_path / "corpora/sotu/corpus/vocabulary.json"
+    write_json(path, {**read_json(path), "words": ["the", "cat"]})
+    with pytest.raises(DataError, match=r"has words that .* does not have: run sotu, lstm_lm, seed 1 again"):
+        make(tmp_path, settings)
+
+
+def test_a_run_without_samples_is_left_out_of_the_texts_and_nothing_else(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    before = (make(tmp_path, settings) / "results.csv").read_bytes()
+    (tmp_path / "runs/sotu/vae_05/1/samples.parquet").unlink()
+    reports = make(tmp_path, settings, "again")
+    assert [cells[1] for cells in markdown_rows(reports, "The generated text")][:2] == ["LSTM-LM", "VAE-MINE"]
+    assert (reports / "results.csv").read_bytes() == before
+
+
+def test_damaged_samples_are_named(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    path = tmp_path / "runs/sotu/vae_05/1/samples.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"samples\.parquet does not say whose samples it has; run sample again"):
+        make(tmp_path, settings)
+
+
+# --- codes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_posteriors_numbers_are_those_of_the_formulas(tmp_path: Path) -> None:
+    mu_ND, log_var_ND = codes(3)
+    write_posterior(tmp_path / "posterior.parquet", mu_ND, log_var_ND)
+    mu_ND, log_var_ND = mu_ND.astype(float), log_var_ND.astype(float)
+    found = Posterior.read(tmp_path / "posterior.parquet")
+    kl = [
+        np.mean([0.5 * (m * m + np.exp(v) - 1 - v) for m, v in zip(mu_ND[:, d], log_var_ND[:, d], strict=True)])
+        for d in range(4)
+    ]
+    assert found.kl_D() == pytest.approx(kl)
+    assert found.variance_D() == pytest.approx(np.cov(mu_ND.T).diagonal())
+    points, share = found.principal_components()
+    # against the eigenvectors of the covariance
+    values, vectors = np.linalg.eigh(np.cov(mu_ND.T))
+    assert share == pytest.approx(values[-2:].sum() / values.sum())
+    for column, vector in enumerate((vectors[:, -1], vectors[:, -2])):
+        projected = mu_ND @ vector
+        projected *= np.sign(vector[np.abs(vector).argmax()])
+        assert points[:, column] == pytest.approx(projected, abs=1e-5)
+
+
+def test_the_plane_has_a_dot_for_every_sentence_around_the_priors_mean() -> None:
+    svg = plane("vae_mine", np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), 0.75, 4.0)
+    dots = [(float(x), float(y)) for x, y in re.findall(r"M(\S+) (\S+?)h0", svg)]
+    middle, unit = (SIDE / 2, TOP + SIDE / 2), SIDE / 2 / 4.0
+    assert dots == [middle, (middle[0] + unit, middle[1]), (middle[0], middle[1] - 2 * unit)]
+    assert f'r="{unit:.2f}"' in svg
+    assert f'r="{2 * unit:.2f}"' in svg
+    assert "75% of the variance" in svg
+
+
+def test_every_system_with_a_code_has_its_plane_and_its_lines(page: str) -> None:
+    assert page.count("of the variance</text>") == 2  # the first seed of the two VAEs
+    for name in ("kl_per_dimension", "active_units"):
+        svg = next(part for part in page.split("<svg")[1:] if f'id="sotu-{name}-figure_1"' in part)
+        for system, lines in (("vae_05", 2), ("vae_mine", 2), ("lstm_lm", 0)):
+            paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none; stroke[^"]*var\(--s-{system}\)', svg)
+            assert len(paths) == lines, (name, system)
+            assert all(path.count("L") == 3 for path in paths)  # four dimensions
+
+
+# --- the other figures -------------------------------------------------------------------------------------------
+
+
+def test_the_samples_perplexities_are_drawn_around_real_text(page: str) -> None:
+    svg = next(part for part in page.split("<svg")[1:] if 'id="sotu-perplexities-figure_1"' in part)
+    assert len(re.findall(r"<use xlink:href[^>]*var\(--s-", svg)) == 6
+    assert "real text" in svg
+    assert len(re.findall(r"var\(--real\)", svg)) == 2
+
+
+def test_texts_and_times_are_drawn(page: str) -> None:
+    for name in ("lengths", "words", "repetitions", "times"):
+        assert f'id="sotu-{name}-figure_1"' in page
+    svg = next(part for part in page.split("<svg")[1:] if 'id="sotu-words-figure_1"' in part)
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert all(word in shown for word in ("the", "cat", "dog", "sat"))
+    times = next(part for part in page.split("<svg")[1:] if 'id="sotu-times-figure_1"' in part)
+    assert "5:33" in times  # four steps of 83.25 seconds each
+
+
+# --- examples ----------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_stand_side_by_side(page: str) -> None:
+    tables = dict(re.findall(r"<summary>(Table \d)[^<]*</summary>(.*?)</details>", page, flags=re.DOTALL))
+    assert list(tables) == ["Table 3", "Table 4", "Table 5", "Table 6"]
+    text = {name: html.unescape(re.sub(r"<[^>]*>|\s+", " ", body)) for name, body in tables.items()}
+    for system in ("vae_05", "vae_mine"):
+        for name, said in (("Table 3", "mean"), ("Table 3", "once"), ("Table 4", "between"), ("Table 6", "near")):
+            assert f"{system} {said}" in text[name]
+        assert f"{system} greedily" in text["Table 5"]
+    assert "lstm_lm ancestrally" in text["Table 5"]
+    assert "LSTM-LM" not in text["Table 3"]
+    assert "the cat <b>sat</b> ." in text["Table 3"]
+    assert "<b>sat" not in tables["Table 3"]
+    assert "the cat . → the dog ." in re.sub(" +", " ", text["Table 4"])
+    assert "-12.3" in text["Table 4"]
+    assert "0.99" in text["Table 6"]
+    assert "(empty)" in text["Table 5"]
+    # the second step of an interpolation that says the same is grey
+    assert tables["Table 4"].count('class="repeated"') == 2
+
+
+def test_only_the_first_seed_s_examples_are_shown(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path, seeds=(1, 2))
+    path = tmp_path / "runs/sotu/vae_mine/2/examples.json"
+    write_json(path, {**read_json(path), "prior": {"greedy": ["of seed two"], "ancestral": []}})
+    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
+    assert "of seed two" not in text
+    assert "vae_mine greedily" in text
+
+
+def test_a_report_without_examples_has_no_tables_of_them(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    for path in tmp_path.glob("runs/*/*/*/examples.json"):
+        path.unlink()
+    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
+    assert "Table 3" not in text
+    assert 'id="examples-sotu"' not in text
+
+
+def test_a_run_that_diverged_shows_nothing_it_made(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    run = tmp_path / "runs/sotu/vae_mine/1"
+    for name in ("model/config.json", "evaluation/metrics.json", "ngram.json"):
+        write_json(run / name, {**read_json(run / name), "status": "diverged", "failure": FAILURE})
+    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
+    assert "vae_mine greedily" not in text
+    assert text.count("of the variance</text>") == 1
+
+
+def test_samples_and_examples_are_known_by_what_is_in_them(tmp_path: Path) -> None:
+    """On Kubeflow they come without names."""
+    settings = write_full_experiment(tmp_path)
+    loose: list[Path] = []
+    for path in (*tmp_path.glob("runs/*/*/*/samples.parquet"), *tmp_path.glob("runs/*/*/*/examples.json")):
+        loose.append(tmp_path / "loose" / str(len(loose)))
+        loose[-1].parent.mkdir(exist_ok=True)
+        loose[-1].write_bytes(path.read_bytes())
+    expected = collect([tmp_path / "runs"], [tmp_path / "corpora"], settings)
+    found = collect(loose, [tmp_path / "corpora/sotu/corpus"], settings)
+    assert [run.examples for run in found.runs] == [run.examples for run in expected.runs]
+    one, other = text_profiles(found, "sotu"), text_profiles(expected, "sotu")
+    assert one is not None
+    assert other is not None
+    assert {key: text.unique for key, text in one.generated.items()} == {
+        key: text.unique for key, text in other.generated.items()
+    }
+
+
+# --- results.csv and what made it --------------------------------------------------------------------------------
+
+
+def test_a_setting_that_was_chosen_is_in_results_csv_and_below_table_2(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    path = tmp_path / "runs/sotu/vae_mine/1/model/config.json"
+    write_json(path, {**read_json(path), "chosen": {"alpha": 2.5}})
+    reports = make(tmp_path, settings)
+    rows = results(reports)
+    assert rows["sotu", "vae_mine", "1"]["chosen"] == "alpha=2.5"
+    assert rows["sotu", "vae_05", "1"]["chosen"] == ""
+    text = (reports / "report.md").read_text(encoding="utf-8")
+    assert "VAE-MINE on sotu, seed 1: alpha=2.5 was chosen on the validation set." in text
+
+
+def test_the_page_names_the_commands_and_hashes_that_made_it(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    corpus = tmp_path / "corpora/sotu/corpus/corpus.json"
+    write_json(corpus, {**read_json(corpus), "sha256": "5" * 64})
+    for path in tmp_path.glob("runs/*/*/*/timings/*.json"):
+        write_json(path, {**read_json(path), "commit": "abc123-dirty", "code_sha256": "c" * 64})
+    reports = make(tmp_path, settings)
+    text = (reports / "report.html").read_text(encoding="utf-8")
+    assert "git checkout abc123  # and changes that were not committed" in text
+    assert "dvc repro train@sotu-lstm_lm-1 evaluate@sotu-lstm_lm-1" in text
+    assert "5" * 64 in text
+    assert text.count("c" * 64) == 4  # one per step
+
+
+def test_the_page_stays_small(page: str) -> None:
+    assert len(page.encode()) < 400_000
+
+
+def test_the_examples_of_the_fixture_have_the_steps_form() -> None:
+    """Their keys are those that the step writes (tests/test_examples.py tests the step)."""
+    from components import examples as step
+
+    source = Path(step.__file__).read_text(encoding="utf-8")
+    for key in examples("sotu", "vae_mine", 1):
+        assert f'"{key}"' in source or key in ("dataset", "system", "seed", "status", "failure")
