@@ -20,7 +20,8 @@ from components.given_text import given, sentences_of
 from components.step import exit_codes
 from textvae.errors import DataError, SettingsError
 from textvae.files import written_when_complete
-from textvae.latent import FloatArray, load
+from textvae.latent import load
+from textvae.nearest import FloatArray
 from textvae.progress import progress
 
 WIDE = 100_000

@@ -21,7 +21,8 @@ from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
 from textvae.evaluation import importance_weighted_nll, reconstruction
 from textvae.generation import prior_samples
-from textvae.latent import TextVAE, load, nearest
+from textvae.latent import TextVAE, load
+from textvae.nearest import nearest
 from textvae.vocabulary import EOS, UNK, Vocabulary
 
 TEXTS = ["the cat sees a small dog today", "a dog sleeps", "the old bird likes the cat", "an elephant sings"]
@@ -76,6 +77,7 @@ def test_textvae_load_is_the_front_door(folder: Path, model: TextVAE) -> None:
     opened = textvae.load(str(folder))
     assert isinstance(opened, TextVAE)
     assert opened.name == "tiny-vae_mine-3"
+    assert repr(opened) == "<TextVAE tiny-vae_mine-3, finished, 16 words>"
     assert opened.config["selected"] == {"epoch": 1}
     assert opened.identity["system"] == "vae_mine"
     np.testing.assert_array_equal(opened.encode(TEXTS)[0], model.encode(TEXTS)[0])

@@ -320,6 +320,18 @@ def break_sizes(model: Path) -> None:
     write_json(model / "config.json", config)
 
 
+def break_settings(model: Path) -> None:
+    config = read_json(model / "config.json")
+    config["settings"]["model"]["hidden"] = "many"
+    write_json(model / "config.json", config)
+
+
+def put_into_a_run(model: Path) -> None:
+    model.rename(model.parent / "moved")
+    model.mkdir()
+    (model.parent / "moved").rename(model / "model")
+
+
 def explode(model: Path) -> None:
     (model / "model.safetensors").write_bytes(pickle.dumps(Bomb(model / "exploded")))
 
@@ -335,9 +347,12 @@ def explode(model: Path) -> None:
         (lambda model: (model / "config.json").unlink(), "config.json is missing"),
         (lambda model: truncate(model / "config.json"), "config.json is not JSON"),
         (lambda model: write_json(model / "config.json", []), "format version None"),
+        (lambda model: write_json(model / "config.json", {"format_version": 1}), "is not as train writes it .*status"),
+        (break_settings, "is not as train writes it .*hidden"),
+        (lambda model: model.rename(model.parent / "elsewhere") and model.touch(), "config.json is missing"),
+        (put_into_a_run, "is a run, not a model directory: give .*model/model"),
         (lambda model: (model / "vocabulary.json").unlink(), "vocabulary.json is missing"),
     ],
-    ids=["version", "sizes", "pickle", "no weights", "half", "no config", "half config", "list", "no vocabulary"],
 )
 def test_a_model_directory_that_is_none_is_refused(model: Path, damage: Callable[[Path], Any], message: str) -> None:
     damage(model)

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from textvae.config import ModelSettings
+from textvae.config import ModelSettings, validated
 from textvae.device import resolve_device
-from textvae.errors import DataError
+from textvae.errors import DataError, SettingsError
 from textvae.files import read_json
 from textvae.networks import Network
 from textvae.vocabulary import Vocabulary
@@ -53,14 +53,20 @@ def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str 
     Raises: DataError where a file is missing, damaged, or of another format version.
     """
     path = Path(path)
+    if not (path / "config.json").exists() and (path / "model/config.json").exists():
+        raise DataError(f"{path} is a run, not a model directory: give {path / 'model'}")
     config = read_json(path / "config.json")
     version = config.get("format_version") if isinstance(config, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(f"{path} has format version {version}; this textvae reads {FORMAT_VERSION}: train it again")
     vocabulary = Vocabulary.load(path / "vocabulary.json")
-    if config["status"] != "finished":
-        return Model(config, vocabulary, None)
-    network = Network(config["kind"], len(vocabulary), ModelSettings(**config["settings"]["model"]))
+    try:
+        if config["status"] != "finished":
+            return Model(config, vocabulary, None)
+        settings = validated(ModelSettings, config["settings"]["model"], "its settings")
+        network = Network(config["kind"], len(vocabulary), settings)
+    except (KeyError, TypeError, SettingsError) as error:
+        raise DataError(f"{path / 'config.json'} is not as train writes it ({error!r}): train it again") from None
     file = path / WEIGHTS[weights]
     tensors, _ = read_tensors(file)
     expected = network.state_dict()

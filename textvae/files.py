@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
     """The value in `path`. Raises DataError where the file is missing, not UTF-8 or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is missing; run the step that writes it") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not JSON ({error}); remove it and run the step that writes it again") from None

@@ -13,7 +13,7 @@ Shapes: N sentences, D latent, K samples or neighbours, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -30,13 +30,12 @@ from textvae.config import SamplingSettings, validated
 from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
 from textvae.evaluation import importance_weighted_nll, posteriors, word_log_probs
+from textvae.nearest import FloatArray, nearest
 from textvae.networks import Network, reparameterised
 from textvae.progress import Progress
 from textvae.tokenizer import Tokenizer
 from textvae.vocabulary import EOS
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Texts = Sequence[str] | Sentences
 
 LONGEST_TEXT = 10_000
@@ -100,7 +99,7 @@ class Score:
     """An upper bound of -log p(x) in nats that falls with the number of samples (Burda et al. 2016); LSTM-LM: exact."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextVAE(checkpoint.Model):
     """A trained model. A call raises DataError where the training diverged, and for LSTM-LM where it needs a code."""
 
@@ -226,6 +225,9 @@ class TextVAE(checkpoint.Model):
         """What split the model's corpus into words. Raises UnavailableError where it is spaCy, which is missing."""
         return Tokenizer.of(self.vocabulary.tokenizer)
 
+    def __repr__(self) -> str:
+        return f"<TextVAE {self.name}, {self.config['status']}, {len(self.vocabulary):,} words>"
+
     @property
     def name(self) -> str:
         """`sotu-vae_mine-1`."""
@@ -267,34 +269,7 @@ def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str 
     return TextVAE(model.config, model.vocabulary, model.network)
 
 
-def nearest(queries_QD: FloatArray, chunks: Iterable[FloatArray], k: int) -> tuple[IntArray, FloatArray]:
-    """The `k` rows with the largest cosine to each query, over all chunks: their numbers and cosines, both (Q, k).
-
-    Exact; of equal cosines the lower row comes first. A zero vector has the cosine 0 with everything. Only k columns
-    and one chunk are in memory; with fewer than k rows, all are returned.
-    """
-    queries_QD = normalised(queries_QD)
-    rows_QK = np.zeros((len(queries_QD), 0), np.int64)
-    cosines_QK = np.zeros((len(queries_QD), 0))
-    start = 0
-    for chunk_CD in chunks:
-        numbers_QC = np.broadcast_to(np.arange(start, start + len(chunk_CD)), (len(queries_QD), len(chunk_CD)))
-        rows_QK = np.hstack([rows_QK, numbers_QC])
-        cosines_QK = np.hstack([cosines_QK, queries_QD @ normalised(chunk_CD).T])
-        best_QK = np.argsort(-cosines_QK, axis=1, kind="stable")[:, :k]
-        rows_QK = np.take_along_axis(rows_QK, best_QK, 1)
-        cosines_QK = np.take_along_axis(cosines_QK, best_QK, 1)
-        start += len(chunk_CD)
-    return rows_QK, cosines_QK
-
-
 def at_least(least: int, value: int, name: str) -> None:
     """Raises SettingsError for a number that is too small."""
     if value < least:
         raise SettingsError(f"{value} {name}: give {least} or more")
-
-
-def normalised(vectors_ND: FloatArray) -> FloatArray:
-    """Vectors of length 1; zero stays zero."""
-    lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    return vectors_ND / np.where(lengths_N1 == 0, 1.0, lengths_N1)
