@@ -53,5 +53,8 @@ test: check      ## check, then the tests
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.images $(IMAGES) $(FLAGS)
 
+test-containers: $(READY) ## the images on a fresh Debian, and the pipeline in them (root; podman, debootstrap)
+	tests/containers.sh
+
 clean-state: $(READY) ## forget unfinished trainings
 	rm -rf $${TEXTVAE_STATE:-.state}

@@ -1,4 +1,4 @@
-"""Compile the experiment for Kubeflow Pipelines, or submit it: `python -m pipelines.submit --help`."""
+"""Compile the experiment for Kubeflow Pipelines, submit it, or run it here: `python -m pipelines.submit --help`."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from components.provenance import commit
 from pipelines.cluster import Cluster
 from pipelines.experiment import NAME, compile_experiment
 from pipelines.kubeflow import Kubeflow
+from pipelines.local import on_this_machine, run_here
 from textvae.config import Params
 from textvae.errors import SettingsError, TextVAEError
 
@@ -56,6 +57,9 @@ def read_token(file: Path | None) -> str | None:
 def main(
     compiled: Annotated[Path | None, typer.Option("--compile", help="Write the pipeline to this YAML file.")] = None,
     host: Annotated[str | None, typer.Option(help="Address of Kubeflow Pipelines: submit there.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run it here, each step in a container of podman or docker.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Show each step's state until the run has ended.")] = False,
     namespace: Annotated[str | None, typer.Option(help="Your namespace, on a cluster for several users.")] = None,
     experiment: Annotated[str, typer.Option(help="The experiment that the run is shown under.")] = NAME,
@@ -68,29 +72,34 @@ def main(
     cluster: Annotated[Path, typer.Option(help="What the cluster gives the steps.")] = Path("pipelines/cluster.yaml"),
     tag: Annotated[str | None, typer.Option(help="The images' tag; without it the commit.")] = None,
 ) -> None:
-    """Compile the experiment of params.yaml to a file, or submit it to Kubeflow Pipelines.
+    """Compile the experiment of params.yaml to a file, submit it to Kubeflow Pipelines, or run it in containers here.
 
-    The exit code is 0 when the pipeline was written or submitted and, with --wait, when the run succeeded. 1: it
-    failed. 3: it was cancelled. 2: a setting is wrong. 69: the host does not answer, or refuses the token. 130: Ctrl-C;
-    the run on the cluster goes on.
+    The exit code is 0 when the pipeline was written or submitted and, with --wait or --local, when the run succeeded.
+    1: it failed. 3: it was cancelled. 2: a setting is wrong. 69: the host does not answer, or refuses the token; there
+    is no podman or docker, or no image. 130: Ctrl-C; a run on the cluster goes on. With --local a step that failed
+    gives its own code.
 
     \b
     Examples:
       python -m pipelines.submit --compile pipeline.yaml
+      python -m pipelines.submit --local -S 'grid.datasets=["sotu"]'
       python -m pipelines.submit --host https://kubeflow.example/pipeline --wait \\
           -S 'grid.seeds=["1","2","3"]' -S defaults.sampling.sentences=10000
     """
     try:
-        if (compiled is None) == (host is None):
-            raise SettingsError("give either --compile FILE or --host URL")
+        if [compiled is not None, host is not None, local].count(True) != 1:
+            raise SettingsError("give one of --compile FILE, --host URL and --local")
         if wait and host is None:
-            raise SettingsError("--wait is for --host: a pipeline written to a file does not run")
+            raise SettingsError("--wait is for --host: a file does not run, and --local always waits")
         params, place = overridden_params(overrides or []), Cluster.load(cluster)
+        place = on_this_machine(place) if local else place
         with tempfile.TemporaryDirectory() as folder:
             file = compiled or Path(folder) / "pipeline.yaml"
             compile_experiment(params, place, tag if tag is not None else commit(), file)
             if compiled is not None:
                 print(f"{compiled}: {len(params.grid.points())} runs, {compiled.stat().st_size:,} bytes")
+            if local:
+                raise SystemExit(run_here(file, params))
             if host is None:
                 return
             kubeflow = Kubeflow(host, namespace, read_token(token_file))

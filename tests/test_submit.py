@@ -150,8 +150,8 @@ def test_a_server_that_is_something_else_is_an_error(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"host": None}, "give either --compile FILE or --host URL"),
-        ({"compiled": Path("x.yaml")}, "give either --compile FILE or --host URL"),
+        ({"host": None}, "give one of --compile FILE, --host URL and --local"),
+        ({"compiled": Path("x.yaml")}, "give one of --compile FILE, --host URL and --local"),
         ({"host": None, "compiled": Path("x.yaml"), "wait": True}, "--wait is for --host"),
         ({"overrides": ["grid.systems=[nobody]"]}, "nobody"),
         ({"tag": "latest"}, "image tag 'latest'"),
