@@ -1,5 +1,6 @@
 """A source of text (a package, a file, a folder) -> tokenised sentences per split."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,11 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
     Downloads are checked by their hash and kept in $TEXTVAE_CACHE (by default the user's cache folder). Without a
     network, the error says which file to put where.
 
+    `--inspect PATH` looks at a text instead: what it would become, which settings fit, and how long a training takes.
+
     Examples:
+
+      python -m components.fetch --inspect data/mine.txt
 
       python -m components.fetch --raw corpora/mine/raw --settings '{"dataset": "mine", "path": "mine.txt.gz"}'
 
@@ -33,5 +38,15 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
     return {"dataset": settings.dataset, **counts}
 
 
+def main(arguments: list[str]) -> None:
+    """The command line of the step, or of the look at a text that `--inspect` asks for."""
+    if any(argument.split("=")[0] == "--inspect" for argument in arguments):
+        from components.inspection import main as inspect
+
+        inspect(arguments)
+    else:
+        fetch.main(arguments)
+
+
 if __name__ == "__main__":
-    fetch.main()
+    main(sys.argv[1:])
