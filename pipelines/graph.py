@@ -10,8 +10,7 @@ import graphlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ class Graph:
     """Runs the compiled pipeline in `file`, its artifacts below `folder`.
 
     `run` runs a container and returns its exit code. `image_id` gives the hash of an image. `run_id` and `run_name`
-    stand for the backend's. Iterations of a loop run `parallel` at a time.
+    stand for the backend's. `each` runs the iterations of a loop: `map` one after the other, a pool's side by side.
     """
 
     def __init__(
@@ -61,12 +60,12 @@ class Graph:
         image_id: Callable[[str], str],
         run_id: str,
         run_name: str,
-        parallel: int,
+        each: Callable[..., Iterable[Any]] = map,
     ) -> None:
         content = next(yaml.safe_load_all(file.read_text(encoding="utf-8")))
         self.spec = json_format.ParseDict(content, PipelineSpec())
         self.executors = json_format.MessageToDict(self.spec.deployment_spec)["executors"]
-        self.folder, self.parallel = folder, parallel
+        self.folder, self._each = folder, each
         self._run, self._image_id = run, image_id
         self._of_the_run = {"{{$.pipeline_job_uuid}}": run_id, "{{$.pipeline_job_name}}": run_name}
         self._lock = threading.Lock()
@@ -133,13 +132,16 @@ class Graph:
             name = f"{task.task_info.name} {run}".strip()
             return self._container(name, component, given, values, task.caching_options.enable_cache)
         iterator = task.parameter_iterator
-        items = json.loads(iterator.items.raw)
-        with ThreadPoolExecutor(task.iterator_policy.parallelism_limit or self.parallel) as pool:
-            futures = [
-                pool.submit(self._dag, component.dag, given, {**values, iterator.item_input: item}, item["run"])
-                for item in items
-            ]
-            iterations = [future.result() for future in futures]  # where one has failed, the others still go on
+
+        def iteration(item: Mapping[str, Any]) -> dict[str, Any] | None:
+            try:
+                return self._dag(component.dag, given, {**values, iterator.item_input: item}, item["run"])
+            except StepFailedError:  # the other iterations go on
+                return None
+
+        iterations = list(self._each(iteration, json.loads(iterator.items.raw)))
+        if None in iterations:
+            raise StepFailedError
         return {key: [one[key] for one in iterations] for key in component.dag.outputs.artifacts}
 
     def _parameter(self, one: Any, outer: Mapping[str, Any]) -> Any:

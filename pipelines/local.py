@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,21 +143,24 @@ def forwarded(graph: Graph, containers: Containers) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_here(file: Path, params: Params, folder: Path = FOLDER) -> int:
+def run_here(file: Path, params: Params, parallel_runs: int) -> int:
     """Run the compiled pipeline in `file` in containers. Returns 0, or the exit code of the step that failed first.
+
+    `parallel_runs` are made side by side; 0: as many as there are processors.
 
     Raises UnavailableError where neither podman nor docker works, or an image is missing: then nothing was run.
     """
-    engine, folder = Engine.find(), folder.absolute()
+    engine, folder = Engine.find(), FOLDER.absolute()
     containers = Containers(engine, folder, corpus_mounts(params))
     name = f"textvae {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-    parallel = os.cpu_count() or 1
-    graph = Graph(file, folder, containers.run, engine.image_id, str(uuid.uuid4()), name, parallel)
+    parallel = parallel_runs or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(parallel)
+    graph = Graph(file, folder, containers.run, engine.image_id, str(uuid.uuid4()), name, pool.map)
     for image in graph.images():
         engine.image_id(image)
     steps = graph.count()
     print(f"{steps} steps with {engine.program}, {parallel} runs side by side, in {folder}", flush=True)
-    with forwarded(graph, containers) as came:
+    with forwarded(graph, containers) as came, pool:
         try:
             outputs = graph.outputs()
         except StepFailedError:

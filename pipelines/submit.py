@@ -99,7 +99,7 @@ def main(
             if compiled is not None:
                 print(f"{compiled}: {len(params.grid.points())} runs, {compiled.stat().st_size:,} bytes")
             if local:
-                raise SystemExit(run_here(file, params))
+                raise SystemExit(run_here(file, params, place.parallel_runs))
             if host is None:
                 return
             kubeflow = Kubeflow(host, namespace, read_token(token_file))

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import json_format
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
-from kubeflow_launcher import Launcher
 from tiny_project import PARAMS, write_corpus, write_params
 
 from pipelines.cluster import Cluster
 from pipelines.experiment import RUN_STEPS, compile_experiment
+from pipelines.graph import Container, Graph
 from textvae.config import Params
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +27,12 @@ def run_step(command: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         step.main(arguments)
     assert not ended.value.code, command
+
+
+def run_container(container: Container) -> int:
+    """A container's command within this process."""
+    run_step(container.command)
+    return 0
 
 
 def run_dvc_commands() -> None:
@@ -50,10 +54,9 @@ def test_the_compiled_pipeline_gives_dvcs_results(tmp_path: Path, monkeypatch: p
     write_params(tmp_path, {**PARAMS, "grid": GRID})
     cluster = Cluster.load(ROOT / "pipelines/cluster.yaml")
     compile_experiment(Params.load(Path("params.yaml")), cluster, "abc", tmp_path / "pipeline.yaml")
-    spec = json_format.ParseDict(next(yaml.safe_load_all(Path("pipeline.yaml").read_text())), PipelineSpec())
-    launcher = Launcher(spec, tmp_path / "artifacts", run_step)
-    outputs = launcher.dag(spec.root.dag, {}, {})
-    assert launcher.containers_run == 2 + len(RUN_STEPS) * 2 + 2
+    graph = Graph(Path("pipeline.yaml"), tmp_path / "artifacts", run_container, str, "0a1b-2c3d", "tiny run")
+    outputs = graph.outputs()
+    assert len(graph.finished) == graph.count() == 2 + len(RUN_STEPS) * 2 + 2
     run_dvc_commands()
     reports = Path(outputs["report/reports"]["uri"])
     for name in ("results.csv", "curves.csv"):
