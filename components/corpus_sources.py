@@ -1,6 +1,7 @@
 """What the settings name as a corpus's source (a package, paths, a URI, downloads, a grammar), as sentences."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,14 +84,21 @@ def grammar_source(settings: GrammarSettings) -> Source:
 def urls_source(
     downloads: Sequence[Download], settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str]
 ) -> Source:
-    """Downloaded files and archives. The origin tells the SHA-256 of each, also where only its MD5 was published."""
+    """Downloaded files and archives. The origin tells the SHA-256 of each; where the settings have only its MD5, which
+    shows damage and not malice, the SHA-256 is also printed, to be put in its place.
+    """
     paths = [downloaded(download, settings.dataset) for download in downloads]
     files = [file for path in paths for file in text_files(path)]
+    digests = [sha256_of_file(path) for path in paths]
+    for download, digest in zip(downloads, digests, strict=True):
+        if download.sha256 is None:
+            print(
+                f"note: {download.name} is known by its MD5 only. Its SHA-256 is {digest}: put that as `sha256` in the "
+                "place of `md5` in params.yaml, and no other content will be taken",
+                file=sys.stderr,
+            )
     origin = {
-        "urls": [
-            {"url": download.url, "sha256": sha256_of_file(path)}
-            for download, path in zip(downloads, paths, strict=True)
-        ]
+        "urls": [{"url": found.url, "sha256": digest} for found, digest in zip(downloads, digests, strict=True)],
     }
     label, several = ", ".join(path.name for path in paths), len(paths) > 1 or is_archive(paths[0])
     return files_source(files, several, label, origin, settings, tokenizer, dropped)

@@ -119,15 +119,24 @@ def test_what_is_no_pair_is_named_by_its_line(tmp_path: Path, name: str, content
         list(snli.lines(text))
 
 
-def test_yahoo_loses_its_labels_and_keeps_its_unknown_words(tmp_path: Path, web: Web) -> None:
+def test_yahoo_loses_its_labels_and_keeps_its_unknown_words(
+    tmp_path: Path, web: Web, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = {"train": b"3\twhat is _UNK ?\n3\twhat is _UNK ?\n", "valid": b"no label here\n", "test": b"0\t5 _UNK\n"}
     content = tgz({f"yahoo-answer-100k/yahoo.{split}.txt": text for split, text in texts.items()})
     url = web.at("/yahoo-answer-100k.tar.gz", file(content))
     source = entry("yahoo") | {"urls": [{"url": url, "md5": hashlib.md5(content).hexdigest()}]}
     lines, description = fetched(tmp_path, **source)
     assert lines == {"train": ["what is UNK ?"] * 2, "valid": ["no label here"], "test": ["5 UNK"]}
-    # only an MD5 was published: the better hash is recorded
-    assert description["origin"]["urls"][0]["sha256"] == hashlib.sha256(content).hexdigest()
+    # only an MD5 was published: the better hash is recorded and told, and in its place it is enforced
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert description["origin"]["urls"][0]["sha256"] == sha256
+    said = capsys.readouterr().err
+    assert f"yahoo-answer-100k.tar.gz is known by its MD5 only. Its SHA-256 is {sha256}" in said
+    fetched(tmp_path, **source | {"urls": [{"url": url, "sha256": sha256}]})
+    assert "MD5" not in capsys.readouterr().err
+    with pytest.raises(UnavailableError, match="does not match"):
+        fetched(tmp_path, **source | {"urls": [{"url": url, "sha256": "0" * 64}]})
     (text,) = text_files(write(tmp_path / "a.txt", b"\tno name\n9\ttabs\tinside\n"))
     assert [Tokenizer("spaces", True)(line) for line in yahoo.lines(text)] == [["no", "name"], ["tabs", "inside"]]
 
