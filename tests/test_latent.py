@@ -224,7 +224,7 @@ def test_neighbours_are_those_of_brute_force(
 ) -> None:
     monkeypatch.setattr(latent, "CHUNK", chunk)
     queries = corpus.train.subset(np.array([0, 5, 9]))
-    searched = Sentences.of([corpus.train[n] for n in [*range(len(corpus.train)), 3, 5, 5]])
+    searched = Sentences.of([corpus.train[n] for n in [*range(len(corpus.train))] * 2])
     found = model.neighbours(queries, searched, k=4)
     texts = [model.vocabulary.decode(searched[n]) for n in range(len(searched))]
     means, _ = model.encode(texts)
