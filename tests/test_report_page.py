@@ -177,6 +177,7 @@ def test_the_terminals_table_fits_and_hides_nothing(reports: Path) -> None:
     assert "VAE-MINE, seed 2  failed: diverged in epoch 3" in text
     assert "VAE-0.5, seed 2  pending: waiting for train, evaluate, ngram" in text
     assert sum("real text" in line for line in lines) == 2
+    assert any(line.startswith("Verdict on PTB: take VAE-MINE.") for line in lines)
     assert "Reduced settings: sotu." in lines[-1]
 
 

@@ -119,11 +119,13 @@ def hashes(experiment: Experiment) -> dict[str, str]:
 def commands(experiment: Experiment) -> list[str]:
     """What makes it again, in a clone of the repository; the commits are those that the steps ran on."""
     records = [record for run in experiment.runs for record in run.timings.values()]
-    commits = sorted({str(record["commit"]) for record in records})
+    commits = sorted({str(record["commit"]) for record in records} - {"unknown"})
     settings = experiment.settings
     first = f"{settings.datasets[0]}-{settings.systems[0]}-{settings.seeds[0]}"
     lines = ["make repro", f"dvc repro {' '.join(f'{step}@{first}' for step in STEPS)}  # one run"]
-    if len(commits) == 1 and commits[0] != "unknown":
+    if len(commits) == 1:
         changed = "  # and changes that were not committed" if commits[0].endswith("-dirty") else ""
-        lines.insert(0, f"git checkout {commits[0].removesuffix('-dirty')}{changed}")
+        return [f"git checkout {commits[0].removesuffix('-dirty')}{changed}", *lines]
+    if commits:
+        return [f"# the steps ran on several commits: {', '.join(commits)}", *lines]
     return lines

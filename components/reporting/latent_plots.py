@@ -75,7 +75,7 @@ def planes(codes: list[tuple[Run, Posterior]]) -> list[str]:
             points, share = code.principal_components()
             firsts[run.system] = (points[:POINTS], share)
     reach = max([2.2, *(float(np.quantile(np.abs(points), 0.999)) for points, _ in firsts.values())])
-    return [plane(system, points, share, 1.05 * reach) for system, (points, share) in firsts.items()]
+    return [plane(system, points, share, 1.12 * reach) for system, (points, share) in firsts.items()]
 
 
 def plane(system: str, points: Array, share: float, reach: float) -> str:

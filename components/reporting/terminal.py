@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from components.reporting.names import MEASURES, dataset_name, system_name
 from components.reporting.results import Row, explanation, read_results
 from components.reporting.summary import mean_and_spread, number, summarise
+from components.reporting.verdict import Verdict, verdicts
 from textvae.errors import TextVAEError
 
 WIDTH = 120
@@ -33,12 +35,17 @@ def results_table(results_csv: Path) -> str:
             real = [number(value, 2) if key in ("fppl", "rppl") else NONE for key in COLUMNS]
             lines.append((dataset_name(dataset), "real text", real))
     notes = [f"{'Mean and standard deviation over ' if seeds > 1 else ''}{seeds} seed{'s' if seeds > 1 else ''}."]
-    notes += ["One seed names no winner."] if seeds == 1 else []
     if reduced := [dataset_name(d) for d in dict.fromkeys(row["dataset"] for row in rows if row["reduced"])]:
         notes.append(f"Reduced settings: {', '.join(reduced)}.")
     if decodings := list(dict.fromkeys(row["decoding"] for row in rows if row["decoding"])):
         notes.append(f"Decoding: {'; '.join(decodings)}.")
-    return aligned(lines) + "\n" + " ".join(notes) + "\n"
+    return "\n".join([aligned(lines), *map(conclusion, verdicts(rows)), " ".join(notes)]) + "\n"
+
+
+def conclusion(verdict: Verdict) -> str:
+    """A verdict as lines of at most 120 columns; the headline first."""
+    sentences = [f"Verdict on {dataset_name(verdict.dataset)}: {verdict.headline}.", *verdict.sentences]
+    return textwrap.fill(" ".join(sentences), WIDTH, subsequent_indent="  ")
 
 
 def system_lines(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
