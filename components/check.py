@@ -1,12 +1,10 @@
-"""Whether this image (or environment) has what its steps need: `python -m components.step --check`."""
+"""Whether an image has what its steps need: `python -m components.step --check`."""
 
 import importlib
 import os
 import platform
 import re
 import sys
-import tomllib
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -16,18 +14,16 @@ from components.kenlm_lm import find_lmplz
 from components.provenance import ROOT, commit
 from textvae.errors import UnavailableError
 
-EXTRAS, STEPS = "TEXTVAE_EXTRAS", "TEXTVAE_STEPS"
-"""Environment variables that each image sets: the extras of pyproject.toml, and the steps, that it is for."""
+STEPS = "TEXTVAE_STEPS"
+"""Environment variable that each image sets: the steps that it is for."""
 MODULES = {"mlflow-skinny": "mlflow"}
 """Packages whose modules have another name."""
 
 
-def packages(extras: list[str]) -> list[str]:
-    """The names of the distributions that the project and its `extras` require."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    optional: Mapping[str, list[str]] = project["optional-dependencies"]
-    listed = [*project["dependencies"], *(package for extra in extras for package in optional[extra])]
-    return [re.split(r"[^\w.-]", package)[0] for package in listed]
+def packages() -> list[str]:
+    """The names of the packages that the image was built with."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [re.split(r"[^\w.-]", line)[0] for line in lines]
 
 
 def imported(module: str, needed_by: str) -> Any:
@@ -38,13 +34,13 @@ def imported(module: str, needed_by: str) -> Any:
         raise UnavailableError(f"{needed_by} needs {module}, which cannot be imported: {error}") from None
 
 
-def versions(extras: list[str], steps: list[str]) -> dict[str, str]:
-    """Import each package of `extras` and each of `steps`. Returns their versions, and where lmplz is if it is needed.
+def versions(steps: list[str]) -> dict[str, str]:
+    """Import each package of the image, and each of `steps`. Returns versions, and where lmplz is if it is needed.
 
     Raises UnavailableError naming the first thing that is missing.
     """
     found = {"python": platform.python_version()}
-    for package in packages(extras):
+    for package in packages():
         module = imported(MODULES.get(package, package), f"an image for {' '.join(steps)}")
         found[package] = version(package)
         if package == "torch":
@@ -59,7 +55,7 @@ def versions(extras: list[str], steps: list[str]) -> dict[str, str]:
 def main(
     check: Annotated[bool, typer.Option("--check", help="Import what the steps need and print versions.")] = False,
 ) -> None:
-    """What is here for the steps of this image: those in $TEXTVAE_STEPS, with the extras in $TEXTVAE_EXTRAS.
+    """Whether this image has what its steps need: the steps in $TEXTVAE_STEPS, the packages in requirements.txt.
 
     \b
     Examples:
@@ -68,12 +64,10 @@ def main(
     from components.step import exit_codes
 
     if not check or STEPS not in os.environ:
-        print(
-            f"usage: python -m components.step --check, in an image: where ${EXTRAS} and ${STEPS} are", file=sys.stderr
-        )
+        print(f"usage: python -m components.step --check, in an image (where ${STEPS} is set)", file=sys.stderr)
         raise SystemExit(2)
     steps = os.environ[STEPS].split()
     with exit_codes():
-        found = versions(os.environ.get(EXTRAS, "").split(), steps)
+        found = versions(steps)
     print(f"commit {commit()}: {', '.join(steps)}")
     print("\n".join(f"  {name} {number}" for name, number in found.items()))

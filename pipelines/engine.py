@@ -9,7 +9,8 @@ from pathlib import Path
 from textvae.errors import UnavailableError
 
 ENGINES = ("podman", "docker")
-INFO_SECONDS = 60
+INFO_SECONDS = 300
+"""Podman waits for a build that writes a layer."""
 REMEDY = "install one of them and start it; `podman info` or `docker info` has to succeed"
 
 

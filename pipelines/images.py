@@ -1,9 +1,11 @@
 """Build the images that the steps run in, of the commit that is checked out: `python -m pipelines.images --help`."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,8 @@ from pipelines.engine import Engine
 from textvae.errors import DataError, SettingsError, TextVAEError, UnavailableError
 
 CUDA = "-cuda"
+EXTRAS = {"data": ["data", "report", "tracking"], "ngram": ["ngram"], "train": ["train", "live"]}
+"""What each image holds of the extras of pyproject.toml; one for CUDA holds the same."""
 INTERRUPTED = 130
 
 
@@ -24,8 +28,21 @@ def named_images(cluster: Cluster) -> list[str]:
     return sorted({*names, *(name.removesuffix(CUDA) for name in names)})
 
 
+def requirements(name: str, project: Path) -> list[str]:
+    """The packages of an image, as pip takes them. `project` holds pyproject.toml and constraints.txt."""
+    content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    packages = [*content["dependencies"]]
+    for extra in EXTRAS[name.removesuffix(CUDA)]:
+        packages += content["optional-dependencies"][extra]
+    if not name.endswith(CUDA):
+        return packages
+    [pin] = re.findall(r"^torch==(\S+)$", (project / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    # Only this: `==` would also take a CPU build, such as 2.13.0+cpu.
+    return [f"torch==={pin}" if package == "torch" else package for package in packages]
+
+
 def export(folder: Path, wheels: Path | None) -> str:
-    """Write the files of the commit that is checked out into `folder`, and wheels beside them. Returns its tag."""
+    """Write into `folder` the files of the commit that is checked out, and what else a build reads. Returns the tag."""
     name = commit()
     tag = name.removesuffix("-dirty")
     if tag == "unknown":
@@ -36,6 +53,9 @@ def export(folder: Path, wheels: Path | None) -> str:
     subprocess.run(["git", "-C", str(ROOT), "archive", "--output", str(archive), "HEAD"], check=True)
     shutil.unpack_archive(archive, folder, filter="data")
     archive.unlink()
+    for name in (*EXTRAS, f"train{CUDA}"):
+        (folder / "requirements").mkdir(exist_ok=True)
+        (folder / "requirements" / f"{name}.txt").write_text("\n".join(requirements(name, folder)) + "\n")
     (folder / "wheels").mkdir()
     for wheel in [] if wheels is None else wheels.glob("*.whl"):
         shutil.copy(wheel, folder / "wheels")
