@@ -1,14 +1,13 @@
-"""A real browser for tests: Chromium, driven by Playwright (`pip install -e '.[browser]'`). Optional: skipped, loudly,
-without either."""
+"""A real browser for tests: Chromium, driven by Playwright (`pip install -e '.[browser]'`). Optional: without either a
+test is skipped, and pytest's summary says why."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -22,19 +21,13 @@ def chromium() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        skip("Playwright is not installed: pip install -c constraints.txt -e '.[browser]'")
+        pytest.skip("Playwright is not installed: pip install -c constraints.txt -e '.[browser]'")
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
-        skip(f"no Chromium on PATH ({', '.join(PROGRAMS)}): install it, or set CHROMIUM to its path")
+        pytest.skip(f"no Chromium on PATH ({', '.join(PROGRAMS)}): install it, or set CHROMIUM to its path")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         try:
             yield browser
         finally:
             browser.close()
-
-
-def skip(reason: str) -> NoReturn:
-    """Skip, and say so among the warnings, which pytest prints whatever its options."""
-    warnings.warn(f"not tested in a browser: {reason}", stacklevel=3)
-    pytest.skip(reason)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from report_artifacts import (
     SAMPLES,
     TEST,
@@ -24,8 +26,10 @@ from report_runs import FAILURE
 
 from components.reporting.artifacts import collect
 from components.reporting.latent_plots import SIDE, TOP, plane
+from components.reporting.names import styles
 from components.reporting.posteriors import Posterior
-from components.reporting.texts import Sentences, profile, text_profiles
+from components.reporting.text_plots import binned, draw_lengths, draw_shares, draw_words
+from components.reporting.texts import Sentences, TextProfiles, profile, text_profiles
 from textvae.errors import DataError
 from textvae.files import read_json, write_json
 
@@ -168,9 +172,49 @@ def test_every_system_with_a_code_has_its_plane_and_its_lines(page: str) -> None
 
 def test_the_samples_perplexities_are_drawn_around_real_text(page: str) -> None:
     svg = next(part for part in page.split("<svg")[1:] if 'id="sotu-perplexities-figure_1"' in part)
-    assert len(re.findall(r"<use xlink:href[^>]*var\(--s-", svg)) == 6
+    markers = re.findall(r'<use xlink:href[^>]* x="(\S+)" y="(\S+)"[^>]*var\(--s-(\w+)\)', svg)
+    assert len(markers) == 6
+    # FPPL 300, 290, 280 from left to right, RPPL 340, 341, 342 from top to bottom (y goes down in an SVG)
+    places = {system: (float(x), float(y)) for x, y, system in markers}
+    (lm_x, lm_y), (vae_x, vae_y), (mine_x, mine_y) = (places[system] for system in SAMPLES)
+    assert mine_x < vae_x < lm_x
+    assert mine_y < vae_y < lm_y
+    assert vae_x - mine_x == pytest.approx(lm_x - vae_x, rel=1e-3)
     assert "real text" in svg
     assert len(re.findall(r"var\(--real\)", svg)) == 2
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> TextProfiles:
+    """Of the three systems."""
+    settings = write_full_experiment(tmp_path)
+    found = text_profiles(collect([tmp_path / "runs"], [tmp_path / "corpora"], settings), "sotu")
+    assert found is not None
+    return found
+
+
+def drawn(draw: Any, texts: TextProfiles) -> dict[str, tuple[Any, Any]]:
+    """x and y of each system's line or markers."""
+    axes = Figure().add_subplot()
+    draw(axes, texts, styles(list(SAMPLES)))
+    return {system: (shown.get_xdata(), shown.get_ydata()) for system, shown in zip(SAMPLES, axes.lines, strict=True)}
+
+
+def test_lengths_words_and_repetitions_are_drawn_where_they_are(texts: TextProfiles) -> None:
+    x, y = drawn(draw_lengths, texts)["vae_05"]
+    assert dict(zip(x.tolist(), y.tolist(), strict=True)) == pytest.approx({0: 0, 1: 0, 2: 0.2, 3: 0.8, 4: 0, 5: 0})
+    x, y = drawn(draw_words, texts)["vae_05"]
+    shares = {texts.words[i]: share for i, share in zip(texts.top_words(15), x, strict=True)}
+    assert [texts.words[i] for i in texts.top_words(2)] == ["the", "."]
+    assert (shares["the"], shares["cat"], shares["."]) == pytest.approx((4 / 14, 4 / 14, 5 / 14))
+    _, y = drawn(draw_shares, texts)["vae_05"]
+    assert y.tolist() == pytest.approx([1 / 4, 3 / 12, 2 / 8, 1 / 4])  # of the first four: "the cat ." each
+
+
+def test_long_texts_are_drawn_in_bins() -> None:
+    shares = np.arange(1, 8) / 28
+    assert binned(shares, 3, 3) == pytest.approx([6 / 28, 15 / 28, 7 / 28])
+    assert binned(shares, 3, 2) == pytest.approx([6 / 28, 15 / 28])
 
 
 def test_texts_and_times_are_drawn(page: str) -> None:

@@ -62,7 +62,13 @@ STYLES = {
     "vae_mine_paper": Style("#cf7b70", "#c98a80", "*", dashed=True, size=9),
     "vae": Style("#7a7a78", "#9a9a96", "o", dashed=True),
 }
-OTHER_COLOURS = (("#8a5a2b", "#b98a5c"), ("#5f7f2a", "#9cc063"), ("#8b3a7d", "#c98bc0"), ("#4b6a88", "#8fb0cf"))
+OTHER_COLOURS = (
+    ("#8a5a2b", "#b98a5c"),
+    ("#5f7f2a", "#9cc063"),
+    ("#8b3a7d", "#c98bc0"),
+    ("#4b6a88", "#8fb0cf"),
+    ("#2e7d46", "#5dbb7b"),
+)
 OTHER_MARKERS = ("h", "<", ">", "p", "d", "8")
 
 
