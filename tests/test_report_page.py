@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from report_reading import make
 from report_runs import (
     FAILURE,
@@ -20,6 +21,7 @@ from report_runs import (
 from components.reporting.names import STYLES, styles
 from components.reporting.terminal import main as terminal
 from components.reporting.terminal import results_table
+from components.reporting.verdict import RULES
 from textvae.errors import DataError
 from textvae.files import read_json, write_json
 
@@ -119,6 +121,16 @@ def test_each_data_set_has_its_panels(reports: Path) -> None:
     for dataset in ("sotu", "ptb"):
         for name in ("valid_nll", "valid_kl", "valid_mi", "valid_au", "beta", "mi_estimate", "scatter"):
             assert f'id="{dataset}-{name}-figure_1"' in text
+
+
+def test_the_verdict_comes_first_and_says_its_rules(reports: Path) -> None:
+    for name in ("report.html", "report.md"):
+        text = (reports / name).read_text(encoding="utf-8")
+        assert "PTB: take VAE-MINE" in text
+        assert "sotu: take none so far" in text
+        assert text.index("PTB: take VAE-MINE") < text.index("Table 1")
+    page = (reports / "report.html").read_text(encoding="utf-8")
+    assert all(str(escape(rule)) in page for rule in RULES)
 
 
 def lines_of(page: str, panel: str, system: str) -> list[list[tuple[float, float]]]:

@@ -1,4 +1,4 @@
-"""What each system costs: the time of its steps."""
+"""What each system costs: the time of its steps, of the CPU, and memory."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def step_times(experiment: Experiment, dataset: str) -> str | None:
                 )
                 start += seconds
             cpu = sum(mean_seconds(runs, step, "cpu_s") for step in STEPS)
-            text = f"{duration(start)} ({duration(cpu)} of CPU)"
+            peak = max(record["peak_rss_mb"] for run in runs for record in run.timings.values())
+            text = f"{duration(start)} ({duration(cpu)} of CPU, {peak:,.0f} MB)"
             axes.annotate(text, (start, place), (4, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(runs_of)), [system_name(system) for system in runs_of])
         axes.set(ylim=(len(runs_of) - 0.4, -0.6), title="Time of a run")
-        axes.set_xlim(0, 1.42 * axes.dataLim.x1)
+        axes.set_xlim(0, 1.6 * axes.dataLim.x1)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MultipleLocator(next(s for s in TICKS if 5 * s >= axes.get_xlim()[1])))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds)))
