@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from components.reporting.artifacts import Experiment, Record
 from components.reporting.summary import number
+
+Rows = Iterable[tuple[str, ...]]
+"""(heading, label, text) of every sentence a system made, with what stands beside it and the title of that."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def example_tables(experiment: Experiment, dataset: str) -> list[SideBySide]:
     return [table for table in tables if table.groups]
 
 
-def side_by_side(title: str, note: str, found: dict[str, Record], entries: Any) -> SideBySide:
-    """The table of what `entries` yields of each system's record: (heading, label, text[, beside, title])."""
+def side_by_side(title: str, note: str, found: dict[str, Record], entries: Callable[[Record], Rows]) -> SideBySide:
+    """The table of what `entries` yields of each system's record."""
     groups: dict[str, Group] = {}
     systems = []
     for system, record in found.items():
@@ -89,9 +91,6 @@ def side_by_side(title: str, note: str, found: dict[str, Record], entries: Any) 
             label, *rest = entry
             groups.setdefault(heading, Group(heading)).add(label, system, *rest)
     return SideBySide(title, note, tuple(systems), tuple(groups.values()))
-
-
-Rows = Iterable[tuple[str, ...]]
 
 
 def reconstructions(record: Record) -> Rows:
