@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from pyarrow import parquet
+
 from components.reporting.artifacts import identity
 from components.reporting.directories import run_folders
 from components.reporting.names import dataset_name, styles, system_name
@@ -25,9 +27,9 @@ RUN_ARTIFACTS = (
     "curves.jsonl",
     "evaluation/metrics.json",
     "ngram.json",
-    "samples.parquet",
     "examples.json",
 )
+SHOWN_SAMPLES = 200
 ENDED = {"finished": "FINISHED", "diverged": "FAILED"}
 
 
@@ -54,14 +56,17 @@ def publish(
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
     colours = {system: style.light for system, style in styles(settings.systems).items()}
     with tempfile.TemporaryDirectory(prefix="textvae-runs-") as folder:
-        assembled = Path(folder)
+        assembled = Path(folder, "runs")
+        assembled.mkdir()
         folders = run_folders(runs, assembled)
         link_models(models, assembled)
         found = run_directories(folders)
         records = {}
         for point in (point for point in grid if point in found):
             record = run_record(found[point], settings.reduced.get(point[0], False))
-            records[point] = replace(record, tags={**record.tags, "mlflow.runColor": colours[point[1]]})
+            tags = {**record.tags, "mlflow.runColor": colours[point[1]]}
+            text = samples_text(found[point], Path(folder, "-".join(point), "samples.txt"))
+            records[point] = replace(record, tags=tags, artifacts={**record.artifacts, **text})
         store = connect()
         row, nested = publish_reports(store, report_record(reports), pipeline_run, pipeline_name)
         page.arrange(store, row)
@@ -228,6 +233,17 @@ def entry(directory: Path, record: Record) -> registry.Entry:
     [row] = [row for row in read_lines(directory / "curves.jsonl") if row["epoch"] == epoch]
     tags = {key: record.tags[key] for key in ("dataset", "system", "seed")}
     return registry.Entry(record.name, record.fingerprint, model, tags, row.get("valid_nll_iw"), row.get("valid_mi"))
+
+
+def samples_text(directory: Path, file: Path) -> dict[str, Path]:
+    """The first SHOWN_SAMPLES generated sentences in `file`, for MLflow's pages, which show text; as an artifact."""
+    samples = directory / "samples.parquet"
+    if not samples.is_file():
+        return {}
+    file.parent.mkdir()
+    sentences = parquet.ParquetFile(samples).iter_batches(SHOWN_SAMPLES, columns=["sentence"])
+    file.write_text("".join(f"{one}\n" for one in next(sentences, {"sentence": []})["sentence"]), encoding="utf-8")
+    return {"samples.txt": file}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

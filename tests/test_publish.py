@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from tracking_helpers import ROOT, SETTINGS, curve, points, rows, write_reports, write_run
 
 from components.publish import publish
@@ -322,6 +324,20 @@ def test_two_loose_results_of_the_same_run_are_refused(repository: Path) -> None
     again = Path(shutil.copy(loose[1], repository / "again"))
     with pytest.raises(DataError, match="are both ngram of the same run"):
         publish(runs=[*loose, again], reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID))
+
+
+def test_generated_sentences_are_shown_as_text(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = write_run(repository / "runs")
+    sentences = [f"sentence {number} café" for number in range(1000)]
+    parquet.write_table(pa.table({"sentence": sentences}), directory / "samples.parquet")
+    empty = write_run(repository / "runs", "lstm_lm", diverged=True)
+    parquet.write_table(pa.table({"sentence": pa.array([], pa.string())}), empty / "samples.parquet")
+    run_publish(repository)
+    capsys.readouterr()
+    run_publish(repository)
+    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
+    shown = {path.read_text(encoding="utf-8") for path in repository.glob("mlartifacts/*/artifacts/samples.txt")}
+    assert shown == {"".join(f"{sentence}\n" for sentence in sentences[:200]), ""}
 
 
 # Rows under rows.

@@ -99,7 +99,7 @@ def test_make_ui_serves_the_default_store_on_loopback(repository: Path, monkeypa
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split()[1]
-            page = rf"experiments/{store.experiment_id}/runs\?workflowType=machine_learning&viewStateShareKey=textvae"
+            page = rf"experiments/{store.experiment_id}/runs\?workflowType=machine_learning&viewStateShareKey=results"
             assert re.fullmatch(rf"http://127\.0\.0\.1:50[01]\d/#/{page}", address)
             served = next(line for line in process.stdout if "Uvicorn running on" in line)
             assert address.partition("/#")[0] in served

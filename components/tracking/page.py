@@ -1,4 +1,4 @@
-"""How the experiment's page in MLflow looks as it opens: a saved view of the run table and of the curves.
+"""How the experiment's page in MLflow looks as it opens: saved views of the run table and of the curves.
 
 MLflow opens an experiment on pages for language-model applications, and its run table without a single number. A view
 that is saved as a tag of the experiment, and an address that names it, open the numbers. The format is that of the
@@ -10,26 +10,23 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from components.tracking.place import explained, shown
 from components.tracking.store import Store
 
-KEY, NAME = "textvae", "Results"
-COLUMNS = ("nll", "nll_iw", "kl", "mi", "au", "gain", "ppl", "fppl", "rppl")
-"""Of the run table: measures of the test set, in the order of the report."""
+MEASURES = ("nll", "nll_iw", "kl", "mi", "au", "gain", "ppl", "fppl", "rppl")
+"""Of the test set, in the order of the report."""
+SELECTION = ("selected_valid_nll_iw", "selected_difference", "selected_difference_se", "selected_valid_mi")
 CURVES = ("valid_nll", "valid_kl", "valid_mi", "valid_au", "valid_nll_iw", "train_loss", "beta", "mi_estimate")
-COLUMN_WIDTH = 95
 BARS = ("nll_iw", "kl", "mi", "gain", "fppl", "rppl")
-LEFT_OUT = "tags.kind != 'report'"
-"""The filter of the view: the report has no numbers."""
 
 
 def address(server: str, experiment_id: str) -> str:
-    """The page of an experiment with the view."""
-    return (
-        f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
-    )
+    """The page of an experiment with the results."""
+    query = "workflowType=machine_learning&viewStateShareKey=results"
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
 
 def look(store: Store) -> str:
@@ -40,10 +37,13 @@ def look(store: Store) -> str:
 
 
 def arrange(store: Store, report: str | None = None) -> None:
-    """Give the experiment its view, and a link to the report in the row `report`; does nothing where they are there."""
+    """Give the experiment its views, and a link to the report in the row `report`, where they are not there yet."""
+    results, selection = [f"metrics.`{key}`" for key in MEASURES], [f"metrics.`{key}`" for key in SELECTION]
     wanted = {
         "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{KEY}": saved_view(),
+        "mlflow.sharedViewState.results": view("Results", "tags.kind = 'run'", [*results, "tags.`chosen`"], 95),
+        "mlflow.sharedViewState.candidates": view("Candidates", "tags.kind = 'candidate'", selection, 200),
+        "mlflow.sharedViewState.all": view("All rows, nested", "", results, 95),
     }
     if report is not None:
         link = f"#/experiments/{store.experiment_id}/runs/{report}/artifacts/report.html"
@@ -55,23 +55,27 @@ def arrange(store: Store, report: str | None = None) -> None:
                 store.client.set_experiment_tag(store.experiment_id, key, value)
 
 
-def saved_view() -> str:
-    """The view as the page saves it: JSON, its state deflated and in base64."""
-    sections = [section("curves", "Learning curves (validation set, by epoch)"), section("results", "Test set")]
-    charts = [chart("LINE", key, "curves") for key in CURVES] + [chart("BAR", key, "results") for key in BARS]
-    columns = [*(f"metrics.`{key}`" for key in COLUMNS), "tags.`chosen`"]
+def view(name: str, rows: str, columns: Sequence[str], width: int) -> str:
+    """A view as the page saves it: JSON, its state deflated and in base64.
+
+    `rows` is the filter of the run table, to which MLflow adds the rows they are nested under; `width` is in pixels.
+    """
     state = {
-        "searchFilter": LEFT_OUT,
+        "searchFilter": rows,
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
-        "compareRunSections": sections,
-        "compareRunCharts": charts,
+        "columnWidths": dict.fromkeys(columns, width),
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunSections": [section("curves", "Learning curves by epoch"), section("results", "Test set")],
+        "compareRunCharts": [
+            *(chart("LINE", key, "curves") for key in CURVES),
+            *(chart("BAR", key, "results") for key in BARS),
+        ],
     }
     deflated = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": NAME, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{deflated}"})
+    return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{deflated}"})
 
 
 def section(uuid: str, name: str) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def chart(kind: str, metric: str, group: str) -> dict[str, Any]:
     return {
         "uuid": f"{group}-{metric}",
         "type": kind,
-        "runsCountToCompare": 20,
+        "runsCountToCompare": 100,
         "metricSectionId": group,
         "deleted": False,
         "isGenerated": False,
