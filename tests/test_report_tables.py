@@ -180,6 +180,24 @@ def test_the_papers_numbers_stand_beside_its_own_corpora_only(experiment: Path) 
     assert "The paper's" not in (make(experiment, grid(["sotu"], ["vae_05"], ["1"])) / "report.md").read_text()
 
 
+def differences(reports: Path) -> list[list[str]]:
+    """The lines of Table 2 that say how far our numbers are from the paper's."""
+    return [cells[2:] for cells in markdown_rows(reports, "Table 2") if cells[1] == "*difference*"]
+
+
+def test_the_difference_to_the_paper_is_said_where_the_corpus_and_the_settings_are_its_own(experiment: Path) -> None:
+    found = differences(make(experiment))
+    # VAE-0.5 on PTB: NLL 64 - 104.06, KL 0.03 - 0.03, PPL 70.4 - 100.90, MI 0.02 - 0.07, AU 7 - 2, 290 - 339.32, ...
+    assert found[1] == ["-40.06 (+0.00)", "-30.50", "-0.05", "+5.0", "-49.32", "-99.81"]
+    assert len(found) == 3  # the three systems on PTB, and none on sotu
+    assert found[0][2:4] == ["–", "–"]
+    assert "alone may make the difference" in (experiment / "reports/report.md").read_text(encoding="utf-8")
+    settings = grid(["ptb"], SETTINGS.systems, SETTINGS.seeds, {"ptb": True})
+    assert differences(make(experiment, settings, "reduced")) == []
+    write_corpus(experiment / "corpora/ptb", "ptb", train=5000)
+    assert differences(make(experiment, name="another")) == []
+
+
 def test_a_corpus_of_the_papers_name_but_not_its_size_is_said_to_be_another(experiment: Path) -> None:
     assert "was measured on another" not in (make(experiment) / "report.md").read_text(encoding="utf-8")
     write_corpus(experiment / "corpora/ptb", "ptb", train=5000)
