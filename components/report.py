@@ -5,11 +5,12 @@ from typing import Annotated
 
 from components.reporting import html, markdown
 from components.reporting.artifacts import collect
-from components.reporting.results import COLUMNS, curve_rows, result_rows, write_csv
+from components.reporting.results import COLUMNS, curve_rows, measures_by_run, result_rows, write_csv
 from components.reporting.text_table import all_tables
 from components.reporting.texts import text_profiles
 from components.step import Input, Output, step
 from textvae.config import ReportSettings
+from textvae.files import write_json
 
 
 @step
@@ -21,7 +22,7 @@ def report(
     page: Annotated[Path | None, Output("HTML", "report.html once more, as a file of its own.")] = None,
     summary: Annotated[Path | None, Output("Markdown", "report.md once more, as a file of its own.")] = None,
 ) -> dict[str, object]:
-    """Gather what all runs measured into results.csv, curves.csv, report.md and report.html.
+    """Gather what all runs measured into results.csv, curves.csv, report.md and report.html, and table.json for DVC.
 
     Results are found by their file names below the folders given, and told apart by the data set, system and seed
     written inside. The settings name the grid: a run of it that diverged is shown as failed, one without results as
@@ -38,6 +39,7 @@ def report(
     reports.mkdir()
     write_csv(reports / "results.csv", COLUMNS, rows)
     write_csv(reports / "curves.csv", *curve_rows(experiment))
+    write_json(reports / "table.json", measures_by_run(rows))
     for name, text, copy in (
         ("report.md", markdown.report(experiment, rows, tables), summary),
         ("report.html", html.report(experiment, rows, tables, texts), page),

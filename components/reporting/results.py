@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.reporting.artifacts import Experiment, Record, Run
+from components.reporting.names import MEASURES as MEASURE_NAMES
 from textvae.errors import DataError
 
 Row = dict[str, Any]
@@ -109,6 +110,15 @@ def result_row(run: Run, reduced: bool) -> Row:
         row["discount_fallback"] = " ".join(run.ngram.get("discount_fallback") or [])
         row["real_text_fppl"] = (run.ngram["real_text"] or {}).get("fppl")
     return row
+
+
+def measures_by_run(rows: list[Row]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """The columns of the report's table by data set, system and seed, for `dvc metrics diff` and `dvc exp show`."""
+    table: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for row in rows:
+        found = {MEASURE_NAMES[key].label: row[key] for key in MEASURE_NAMES if row[key] is not None}
+        table.setdefault(row["dataset"], {}).setdefault(row["system"], {})[row["seed"]] = found
+    return table
 
 
 def measure(run: Run, file: str, record: Record, key: str) -> Any:
