@@ -1,6 +1,5 @@
 """`submit --local` with a stand-in for the engine: which steps run, with what, and what a failure does."""
 
-import json
 import os
 import re
 import signal
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_engine import FakeEngine
 from tiny_project import PARAMS, write_corpus, write_params
 
 from pipelines import submit
@@ -19,36 +19,10 @@ IMAGES = ["textvae-data:abc", "textvae-train:abc", "textvae-ngram:abc"]
 RUNS = ["tiny-lstm_lm-1", "tiny-vae_mine-1"]
 
 
-class Engine:
-    """The stand-in's folder: what it was called with, and what it is told to do."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "images").write_text("\n".join(IMAGES))
-        (folder / "fail").write_text("")
-
-    def put(self, name: str) -> None:
-        """Onto the PATH as `name`."""
-        program = self.folder / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {ROOT / "tests/fake_engine.py"} "$@"\n')
-        program.chmod(0o755)
-
-    def runs(self) -> list[list[str]]:
-        """The arguments of each container that was run, in their order."""
-        calls = [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
-        return [call for call in calls if call[1] == "run"]
-
-    def steps(self) -> list[str]:
-        """Of each container that was run its step."""
-        return [call[call.index("-m") + 1].removeprefix("components.") for call in self.runs()]
-
-
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The stand-in as podman, and a project with a tiny corpus as the current folder."""
-    (tmp_path / "engine").mkdir()
-    made = Engine(tmp_path / "engine")
+    made = FakeEngine(tmp_path / "engine", IMAGES)
     made.put("podman")
     monkeypatch.setenv("FAKE_ENGINE", str(made.folder))
     monkeypatch.setenv("PATH", str(made.folder / "bin"))
@@ -71,7 +45,7 @@ def local(**options: object) -> int:
 
 
 def test_every_step_runs_once_in_its_image_and_not_again_when_it_has_been_done(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert local() == 0
     steps = engine.steps()
@@ -93,7 +67,7 @@ def test_every_step_runs_once_in_its_image_and_not_again_when_it_has_been_done(
     assert capsys.readouterr().out.count("CACHED") == len(steps) - 1
 
 
-def test_a_changed_setting_or_image_runs_what_it_concerns(engine: Engine) -> None:
+def test_a_changed_setting_or_image_runs_what_it_concerns(engine: FakeEngine) -> None:
     assert local() == 0
     done = len(engine.steps())
     assert local(overrides=["defaults.sampling.sentences=50"]) == 0
@@ -105,7 +79,7 @@ def test_a_changed_setting_or_image_runs_what_it_concerns(engine: Engine) -> Non
 
 
 def test_a_step_that_fails_gives_its_exit_code_and_holds_up_only_what_needs_it(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (engine.folder / "fail").write_text("vae_mine 65\n")
     assert local() == 65
@@ -123,7 +97,7 @@ def test_a_step_that_fails_gives_its_exit_code_and_holds_up_only_what_needs_it(
     assert engine.steps().count("train") == 3
 
 
-def test_a_missing_image_is_named_before_anything_runs(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image_is_named_before_anything_runs(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     (engine.folder / "images").write_text("\n".join(IMAGES[:2]))
     assert local() == 69
     assert engine.runs() == []
@@ -132,7 +106,7 @@ def test_a_missing_image_is_named_before_anything_runs(engine: Engine, capsys: p
     assert "make images" in said
 
 
-def test_without_an_engine_each_is_named_with_its_reason(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_engine_each_is_named_with_a_reason(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     (engine.folder / "bin/podman").unlink()
     engine.put("docker")
     assert local() == 0
@@ -144,7 +118,7 @@ def test_without_an_engine_each_is_named_with_its_reason(engine: Engine, capsys:
 
 
 def test_a_step_is_an_ordinary_user_and_its_password_is_not_on_the_command_line(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
@@ -159,7 +133,7 @@ def test_a_step_is_an_ordinary_user_and_its_password_is_not_on_the_command_line(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_containers_and_ends_the_run(engine: Engine, number: signal.Signals) -> None:
+def test_a_signal_reaches_the_containers_and_ends_the_run(engine: FakeEngine, number: signal.Signals) -> None:
     (engine.folder / "wait").touch()
     command = [sys.executable, "-m", "pipelines.submit", "--local", "--tag", "abc"]
     command += ["--cluster", str(ROOT / "pipelines/cluster.yaml")]
