@@ -99,8 +99,8 @@ def train_one(
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     store = StateStore(fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}))
     trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
-    about: dict[str, Any] = {"settings": shown(settings), "corpus_sha256": corpus_sha256, "code_sha256": code_sha256()}
-    with LiveRun(RunIdentity(**identity, **about, candidate=candidate)) as live:
+    known = (settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
+    with LiveRun(RunIdentity(*known, candidate=candidate)) as live:
 
         def on_epoch(row: dict[str, Any]) -> None:
             print_epoch(row)
