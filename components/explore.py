@@ -1,5 +1,6 @@
 """A trained model's latent space on one's own sentences, from the command line. A tool, not a step of the pipeline."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,6 +145,8 @@ def encode(
     """
     if (out is None) != as_json or (out is not None and out.suffix not in (".parquet", ".npy")):
         raise SettingsError("encode: give either --out FILE.parquet, or --out FILE.npy, or --json")
+    if out is not None and out.is_dir():  # it would be replaced, with all that is in it
+        raise SettingsError(f"--out {out} is a folder: give the name of a file")
     opened = load(model, device="auto")
     coded = ((chunk, *opened.encode(chunk)) for chunk in given(text, "encode"))
     if out is None:
@@ -210,8 +213,9 @@ Coded = Iterator[tuple[list[str], FloatArray, FloatArray]]
 def write_npy(path: Path, coded: Coded) -> int:
     """The means as one array. Returns the number of sentences."""
     means = np.concatenate([mu_ND for _, mu_ND, _ in coded]).astype(np.float32)
-    with path.open("wb") as stream:
-        np.save(stream, means, allow_pickle=False)
+    written = io.BytesIO()  # into a file, numpy's error does not say that the disk is full
+    np.save(written, means, allow_pickle=False)
+    path.write_bytes(written.getbuffer())
     return len(means)
 
 
