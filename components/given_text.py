@@ -22,6 +22,8 @@ def given(texts: Sequence[str] | None, name: str) -> Iterator[list[str]]:
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise DataError(f"--text number {number} is empty: write a sentence")
+            if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows a byte that is none
+                raise DataError(f"--text number {number} is not UTF-8: convert it")
         lines: Iterator[str] = iter(texts)
     else:
         if sys.stdin.isatty():
