@@ -1,8 +1,7 @@
-"""What the report draws and shows of samples, posteriors and examples: the numbers against plain computations."""
+"""What the report draws of samples and posteriors: the numbers against plain computations."""
 
 from __future__ import annotations
 
-import html
 import re
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from report_artifacts import (
     TRAINING,
     VOCABULARY,
     codes,
-    examples,
     sentences,
     write_full_experiment,
     write_posterior,
 )
-from report_reading import make, markdown_rows, results
-from report_runs import FAILURE
+from report_reading import make, markdown_rows
 
 from components.reporting.artifacts import collect
 from components.reporting.latent_plots import SIDE, TOP, plane
@@ -225,115 +222,3 @@ def test_texts_and_times_are_drawn(page: str) -> None:
     assert all(word in shown for word in ("the", "cat", "dog", "sat"))
     times = next(part for part in page.split("<svg")[1:] if 'id="sotu-times-figure_1"' in part)
     assert "5:33" in times  # four steps of 83.25 seconds each
-
-
-# --- examples ----------------------------------------------------------------------------------------------------
-
-
-def test_the_examples_stand_side_by_side(page: str) -> None:
-    tables = dict(re.findall(r"<summary>(Table \d)[^<]*</summary>(.*?)</details>", page, flags=re.DOTALL))
-    assert list(tables) == ["Table 3", "Table 4", "Table 5", "Table 6"]
-    text = {name: html.unescape(re.sub(r"<[^>]*>|\s+", " ", body)) for name, body in tables.items()}
-    for system in ("vae_05", "vae_mine"):
-        for name, said in (("Table 3", "mean"), ("Table 3", "once"), ("Table 4", "between"), ("Table 6", "near")):
-            assert f"{system} {said}" in text[name]
-        assert f"{system} greedily" in text["Table 5"]
-    assert "lstm_lm ancestrally" in text["Table 5"]
-    assert "LSTM-LM" not in text["Table 3"]
-    assert "the cat <b>sat</b> ." in text["Table 3"]
-    assert "<b>sat" not in tables["Table 3"]
-    assert "the cat . → the dog ." in re.sub(" +", " ", text["Table 4"])
-    assert "-12.3" in text["Table 4"]
-    assert "0.99" in text["Table 6"]
-    assert "(empty)" in text["Table 5"]
-    # the second step of an interpolation that says the same is grey
-    assert tables["Table 4"].count('class="repeated"') == 2
-
-
-def test_only_the_first_seed_s_examples_are_shown(tmp_path: Path) -> None:
-    settings = write_full_experiment(tmp_path, seeds=(1, 2))
-    path = tmp_path / "runs/sotu/vae_mine/2/examples.json"
-    write_json(path, {**read_json(path), "prior": {"greedy": ["of seed two"], "ancestral": []}})
-    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
-    assert "of seed two" not in text
-    assert "vae_mine greedily" in text
-
-
-def test_a_report_without_examples_has_no_tables_of_them(tmp_path: Path) -> None:
-    settings = write_full_experiment(tmp_path)
-    for path in tmp_path.glob("runs/*/*/*/examples.json"):
-        path.unlink()
-    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
-    assert "Table 3" not in text
-    assert 'id="examples-sotu"' not in text
-
-
-def test_a_run_that_diverged_shows_nothing_it_made(tmp_path: Path) -> None:
-    settings = write_full_experiment(tmp_path)
-    run = tmp_path / "runs/sotu/vae_mine/1"
-    for name in ("model/config.json", "evaluation/metrics.json", "ngram.json"):
-        write_json(run / name, {**read_json(run / name), "status": "diverged", "failure": FAILURE})
-    text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
-    assert "vae_mine greedily" not in text
-    assert text.count("of the variance</text>") == 1
-
-
-def test_samples_and_examples_are_known_by_what_is_in_them(tmp_path: Path) -> None:
-    """On Kubeflow they come without names."""
-    settings = write_full_experiment(tmp_path)
-    loose: list[Path] = []
-    for path in (*tmp_path.glob("runs/*/*/*/samples.parquet"), *tmp_path.glob("runs/*/*/*/examples.json")):
-        loose.append(tmp_path / "loose" / str(len(loose)))
-        loose[-1].parent.mkdir(exist_ok=True)
-        loose[-1].write_bytes(path.read_bytes())
-    expected = collect([tmp_path / "runs"], [tmp_path / "corpora"], settings)
-    found = collect(loose, [tmp_path / "corpora/sotu/corpus"], settings)
-    assert [run.examples for run in found.runs] == [run.examples for run in expected.runs]
-    one, other = text_profiles(found, "sotu"), text_profiles(expected, "sotu")
-    assert one is not None
-    assert other is not None
-    assert {key: text.unique for key, text in one.generated.items()} == {
-        key: text.unique for key, text in other.generated.items()
-    }
-
-
-# --- results.csv and what made it --------------------------------------------------------------------------------
-
-
-def test_a_setting_that_was_chosen_is_in_results_csv_and_below_table_2(tmp_path: Path) -> None:
-    settings = write_full_experiment(tmp_path)
-    path = tmp_path / "runs/sotu/vae_mine/1/model/config.json"
-    write_json(path, {**read_json(path), "chosen": {"alpha": 2.5}})
-    reports = make(tmp_path, settings)
-    rows = results(reports)
-    assert rows["sotu", "vae_mine", "1"]["chosen"] == "alpha=2.5"
-    assert rows["sotu", "vae_05", "1"]["chosen"] == ""
-    text = (reports / "report.md").read_text(encoding="utf-8")
-    assert "VAE-MINE on sotu, seed 1: alpha=2.5 was chosen on the validation set." in text
-
-
-def test_the_page_names_the_commands_and_hashes_that_made_it(tmp_path: Path) -> None:
-    settings = write_full_experiment(tmp_path)
-    corpus = tmp_path / "corpora/sotu/corpus/corpus.json"
-    write_json(corpus, {**read_json(corpus), "sha256": "5" * 64})
-    for path in tmp_path.glob("runs/*/*/*/timings/*.json"):
-        write_json(path, {**read_json(path), "commit": "abc123-dirty", "code_sha256": "c" * 64})
-    reports = make(tmp_path, settings)
-    text = (reports / "report.html").read_text(encoding="utf-8")
-    assert "git checkout abc123  # and changes that were not committed" in text
-    assert "dvc repro train@sotu-lstm_lm-1 evaluate@sotu-lstm_lm-1" in text
-    assert "5" * 64 in text
-    assert text.count("c" * 64) == 4  # one per step
-
-
-def test_the_page_stays_small(page: str) -> None:
-    assert len(page.encode()) < 400_000
-
-
-def test_the_examples_of_the_fixture_have_the_steps_form() -> None:
-    """Their keys are those that the step writes (tests/test_examples.py tests the step)."""
-    from components import examples as step
-
-    source = Path(step.__file__).read_text(encoding="utf-8")
-    for key in examples("sotu", "vae_mine", 1):
-        assert f'"{key}"' in source or key in ("dataset", "system", "seed", "status", "failure")
