@@ -12,6 +12,7 @@ from components.tracking import LiveRun, RunIdentity
 from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
+from textvae.errors import SettingsError
 from textvae.files import fingerprint, read_json, write_json
 from textvae.objectives import alternatives
 from textvae.selection import Candidate, choose
@@ -49,6 +50,10 @@ def train(
     corpus_sha256 = read_json(corpus / "corpus.json")["sha256"]
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     setting, objectives = alternatives(settings.objective)
+    if setting is not None and min(settings.training.iw_sentences, len(splits["valid"])) < 2:
+        raise SettingsError(
+            f"{setting} is selected by NLL-IW with its standard error: set training.iw_sentences to 2 or more"
+        )
     candidates: list[Candidate] = []
     with stop_request() as stop:
         for number, objective in enumerate(objectives, 1):
@@ -108,8 +113,7 @@ def train_one(
 
         trainer.on_epoch = on_epoch
         outcome = trainer.run()
-    if outcome.failure is None:
-        store.finish(trainer.at.step, trainer.state())
+    store.finish(trainer.at.step, trainer.state() if outcome.failure is None else None)
     return outcome, store
 
 

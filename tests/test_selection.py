@@ -136,6 +136,32 @@ def test_a_value_that_diverges_is_shown_and_not_kept(corpus: Path, tmp_path: Pat
     assert account["chosen"] == 1e-3
 
 
+def test_a_value_that_diverged_is_no_longer_shown_as_running(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STEPS_BETWEEN_REPORTS", 1)
+    shown: list[int] = []
+    plain = training.Trainer.end_epoch
+
+    def counted(trainer: training.Trainer) -> None:
+        shown.append(len(list((tmp_path / "state").glob("*/progress.json"))))
+        plain(trainer)
+
+    monkeypatch.setattr(training.Trainer, "end_epoch", counted)
+    rates = {"energy_optimizer": "sgd", "energy_learning_rate": [1e30, 1e-3]}
+    diverging = settings(2.0).model_copy(update={"objective": {**settings(2.0).objective, **rates}})
+    train(corpus=corpus, settings=diverging, seed=1, model=tmp_path / "model", curves=tmp_path / "curves.jsonl")
+    assert shown == [1] * 4
+
+
+def test_one_sentence_selects_nothing(corpus: Path, tmp_path: Path) -> None:
+    one = settings(ALPHAS)
+    one = one.model_copy(update={"training": one.training.model_copy(update={"iw_sentences": 1})})
+    with pytest.raises(SettingsError, match=r"training\.iw_sentences to 2 or more"):
+        train(corpus=corpus, settings=one, seed=1, model=tmp_path / "model", curves=tmp_path / "curves.jsonl")
+    assert not (tmp_path / "state").exists(), "refused before anything is trained"
+
+
 # --- settings ----------------------------------------------------------------------------------------------------
 
 

@@ -74,9 +74,11 @@ class StateStore:
                 file.unlink()
         self._last_save = time.monotonic()
 
-    def finish(self, step: int, state: dict[str, Any]) -> None:
-        """Keep the last state of a training that is over until its model directory is complete: see `remove`."""
-        self.save(step, state)
+    def finish(self, step: int, state: dict[str, Any] | None) -> None:
+        """Keep the last state of a training that is over (None: it diverged, and would again from the one before) until
+        its model directory is complete: see `remove`."""
+        if state is not None:
+            self.save(step, state)
         (self.folder / "progress.json").unlink(missing_ok=True)
 
     def latest(self) -> dict[str, Any] | None:
