@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from components.step import Input, Output, step
 from textvae import checkpoint, estimators
-from textvae.config import EvaluationSettings
+from textvae.config import EvaluationSettings, SplitName
 from textvae.corpus import Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
-from textvae.errors import BrokenResultError
+from textvae.errors import BrokenResultError, SettingsError
 from textvae.evaluation import (
     importance_weighted_nll,
     mutual_information_in_batches,
@@ -51,6 +51,8 @@ def evaluate(
       python -m components.evaluate --model runs/sotu/vae_mine/1/model --corpus corpora/sotu/corpus \\
           --settings settings/sotu/vae_mine/evaluate.json --evaluation runs/sotu/vae_mine/1/evaluation
     """
+    if split not in get_args(SplitName):
+        raise SettingsError(f"--split {split}: choose one of {', '.join(get_args(SplitName))}")
     trained = checkpoint.load(model, device=settings.device)
     metrics: dict[str, Any] = {**trained.identity, "split": split, **dict.fromkeys(MEASURES)}
     evaluation.mkdir()
