@@ -45,8 +45,8 @@ SHORTER: dict[str, Any] = {
     "window": 2,
     "energy_hidden": 48,
     "energy_learning_rate": 0.002,
-    "alpha": 2.0,
 }
+"""In place of those of these that an entry has and does not switch off; an SGD energy keeps its own rate."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def settings_of(system: str) -> TrainSettings:
     objective = Params.load(Path(__file__).parent.parent / "params.yaml").systems[system]["objective"]
     complete = alternatives(checked(objective, system))[1][0]
     shorter = {name: value for name, value in SHORTER.items() if complete.get(name)}
+    if complete.get("energy_optimizer") == "sgd":
+        del shorter["energy_learning_rate"]
     return TrainSettings(
         dataset="grammar", system=system, model=MODEL, training=TRAINING, objective=merge(complete, shorter)
     )
