@@ -1,7 +1,7 @@
 """Train the settings listed in sweep.yaml and measure each on the validation set; called by `make sweep`.
 
-A trial is a run directory below sweeps/DATASET/SYSTEM/HASH, the hash being that of all its settings: one that is
-complete is not done again, an unfinished training goes on from its state. The test set is never touched.
+A trial is a run directory below sweeps/DATASET/SYSTEM/HASH, the hash being that of all its settings and of the corpus:
+one that is complete is not done again, an unfinished training goes on from its state. The test set is never touched.
 """
 
 import csv
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import NonNegativeInt
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -36,7 +37,7 @@ class Sweep(Frozen):
     """sweep.yaml."""
 
     dataset: Name
-    seed: int
+    seed: NonNegativeInt
     trials: dict[Name, list[dict[str, Any]]]
     """System -> for each of its trials, what differs from its settings in params.yaml."""
 
@@ -63,11 +64,13 @@ class Trial:
     train: dict[str, Any]
     evaluate: dict[str, Any]
     corpus: Path
+    corpus_sha256: str
+    reduced: bool
 
     @property
     def folder(self) -> Path:
         """Where its run directory is."""
-        plan = {"train": self.train, "evaluate": self.evaluate, "seed": self.seed}
+        plan = {"train": self.train, "evaluate": self.evaluate, "seed": self.seed, "corpus": self.corpus_sha256}
         return Path("sweeps", self.train["dataset"], self.system, fingerprint(plan)[:12])
 
     @property
@@ -107,8 +110,13 @@ class Trial:
 
 
 def planned(sweep: Sweep, params: Params) -> list[Trial]:
-    """The trials in the order of the file. Raises SettingsError for changes that the settings do not know."""
-    trials = []
+    """The trials in the order of the file.
+
+    Raises SettingsError for changes that the settings do not know, and for two trials that are the same; DataError
+    where the corpus is not there.
+    """
+    trials: list[Trial] = []
+    corpus = Path("corpora", sweep.dataset, "corpus")
     for system, listed in sweep.trials.items():
         for index, changes in enumerate(listed):
             grid = Grid(datasets=[sweep.dataset], systems=[system], seeds=[str(sweep.seed)])
@@ -119,8 +127,12 @@ def planned(sweep: Sweep, params: Params) -> list[Trial]:
             tried = params.model_copy(update={"grid": grid, "datasets": {sweep.dataset: entry}})
             files = resolve(tried)
             train, evaluate = (files[f"{sweep.dataset}/{system}/{step}"] for step in ("train", "evaluate"))
-            corpus = Path("corpora", sweep.dataset, "corpus")
-            trials.append(Trial(system, index, sweep.seed, described(changes), train, evaluate, corpus))
+            sha256 = read_json(corpus / "corpus.json")["sha256"]
+            trial = Trial(system, index, sweep.seed, described(changes), train, evaluate, corpus, sha256, entry.reduced)
+            for other in trials:
+                if other.folder == trial.folder:
+                    raise SettingsError(f"{system}: `{other.changes}` and `{trial.changes}` are the same trial")
+            trials.append(trial)
     return trials
 
 
@@ -144,7 +156,7 @@ def write_table(trials: list[Trial], path: Path) -> None:
 def publish(trial: Trial) -> None:
     """Show a finished trial in MLflow, in an experiment beside the runs'."""
     os.environ["MLFLOW_EXPERIMENT_NAME"] = EXPERIMENT
-    record = run_record(trial.folder, reduced=False)
+    record = run_record(trial.folder, trial.reduced)
     tags = {**record.tags, "kind": "trial", "split": "valid", "changes": trial.changes}
     connect().publish(replace(record, name=f"{trial.system}: {trial.changes}", tags=tags))
 

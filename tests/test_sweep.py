@@ -14,8 +14,8 @@ from components.preprocess import preprocess
 from pipelines.sweep import Sweep, main, planned
 from tests.tiny_project import PARAMS, ROOT, write_corpus, write_params
 from textvae.config import Params, PreprocessSettings
-from textvae.errors import SettingsError
-from textvae.files import read_json
+from textvae.errors import DataError, SettingsError
+from textvae.files import read_json, write_json
 
 SWEEP = {
     "dataset": "tiny",
@@ -84,8 +84,10 @@ def test_every_trial_is_trained_measured_on_the_validation_set_and_shown_once(pr
 
 
 def test_a_failing_trial_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_corpus()
+    (project / "corpora/tiny/corpus/train.parquet").unlink()
     (project / "sweep.yaml").write_text(yaml.safe_dump({**SWEEP, "trials": {"vae_05": [{}]}}))
-    with pytest.raises(SystemExit) as failed:  # there is no corpus
+    with pytest.raises(SystemExit) as failed:
         main(sweep=Path("sweep.yaml"), jobs=1, table=None)
     assert failed.value.code == 65
     assert (
@@ -100,14 +102,31 @@ def test_a_failing_trial_is_named(project: Path, capsys: pytest.CaptureFixture[s
         ({"dataset": "nowhere"}, "no entry for nowhere"),
         ({"trials": {"vae_mine": [{"objective": {"alfa": 3.0}}]}}, "alfa"),
         ({"trails": {}}, "trails"),
+        ({"seed": -1}, "seed"),
+        ({"trials": {"vae_05": [{}, {"objective": {"annealing_epochs": 1}}]}}, "`as in params.yaml` and `annealing"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_anything_is_trained(
     project: Path, changes: dict, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    made_corpus()
     (project / "sweep.yaml").write_text(yaml.safe_dump({**SWEEP, **changes}))
     with pytest.raises(SystemExit) as refused:
         main(sweep=Path("sweep.yaml"), jobs=1, table=None)
     assert refused.value.code == SettingsError.exit_code
     assert message in capsys.readouterr().err
     assert not (project / "sweeps").exists()
+
+
+def test_another_corpus_is_another_trial(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(sweep=Path("sweep.yaml"), jobs=1, table=None)
+    assert refused.value.code == DataError.exit_code
+    assert "corpora/tiny/corpus/corpus.json is missing" in capsys.readouterr().err
+    sweep, params = Sweep.load(Path("sweep.yaml")), Params.load(Path("params.yaml"))
+    made_corpus()
+    before = [trial.folder for trial in planned(sweep, params)]
+    assert before == [trial.folder for trial in planned(sweep, params)]
+    about = Path("corpora/tiny/corpus/corpus.json")
+    write_json(about, {**read_json(about), "sha256": "0" * 64})
+    assert not {trial.folder for trial in planned(sweep, params)} & set(before)
