@@ -117,7 +117,7 @@ def yaml_text(name: str, entry: dict[str, Any]) -> str:
     """The entry as it stands in params.yaml, indented as below `datasets:`."""
     yaml = YAML()
     yaml.default_flow_style = None  # the innermost mappings on one line each
-    yaml.width = 120
+    yaml.width = 4096
     stream = io.StringIO()
     yaml.dump({name: entry}, stream)
     return "".join(f"  {line}" for line in stream.getvalue().splitlines(keepends=True))
