@@ -196,6 +196,21 @@ def test_wrong_options_are_named(
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+def test_a_folder_is_not_replaced(command: Command, tmp_path: Path) -> None:
+    """A Parquet data set is often a folder of that name."""
+    (tmp_path / "codes.parquet").mkdir()
+    (tmp_path / "codes.parquet" / "part-0.parquet").write_text("kept")
+    code, _, err = command("encode", "--out", tmp_path / "codes.parquet", given=LINES)
+    assert code == 2, err
+    assert (tmp_path / "codes.parquet" / "part-0.parquet").read_text() == "kept"
+
+
+def test_text_that_is_no_utf_8_on_the_command_line(command: Command) -> None:
+    code, _, err = command("score", "--text", "caf\udce9")
+    assert code == 65
+    assert "UTF-8" in err
+
+
 def test_models_that_cannot_answer_say_so(command: Command, corpus: Corpus, tmp_path: Path) -> None:
     failure = {"message": "nan"}
     diverged = written(tmp_path / "nan", informative("vae", corpus), corpus, status="diverged", failure=failure)

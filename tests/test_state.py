@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pickle
@@ -18,6 +19,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny import MODEL, Corpus, train_settings
 from torch import Tensor
@@ -275,6 +277,18 @@ def test_a_time_limit_is_a_reason_to_stop(clock: list[float], monkeypatch: pytes
     assert limited.reason() is None
     clock[0] += 1
     assert isinstance(limited.reason(), TimeLimitError)
+
+
+def test_a_full_disk_is_the_system_s_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As safetensors says it (seen on a full tmpfs); `components.step` makes exit code 74 of it."""
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"weights\.safetensors") as raised:
+        checkpoint.write_tensors(tmp_path / "weights.safetensors", {})
+    assert raised.value.errno == errno.ENOSPC
 
 
 # --- model directories -------------------------------------------------------------------------------------------

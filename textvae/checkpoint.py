@@ -9,6 +9,7 @@ A model directory is self-contained and safe to open:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -88,9 +89,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file through a temporary name, on the disk before the name exists."""
+    """Write a safetensors file through a temporary name, on the disk before the name exists. Raises OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+    except SafetensorError as error:  # of the system's errors it passes on only the text
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if f"(os error {number})" in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from None
+        raise
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     temporary.replace(path)
