@@ -48,6 +48,7 @@ if ! podman image exists $BASE; then
     tar -C "$work/debian" -c . | podman import - $BASE >/dev/null
     rm -rf "$work/debian"
 fi
+podman run --rm --network host $BASE true >"$work/run.log" 2>&1 || unavailable "a container does not start" "$work/run.log"
 printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$work/pip.conf"
 
 if [ "${1:-}" = smoke ]; then
