@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from ruamel.yaml import YAML
 
 from textvae.files import fingerprint, read_json, remove
 
@@ -62,7 +62,7 @@ class Graph:
         run_name: str,
         each: Callable[..., Iterable[Any]] = map,
     ) -> None:
-        content = next(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        content = next(YAML(typ="safe", pure=True).load_all(file.read_text(encoding="utf-8")))
         self.spec = json_format.ParseDict(content, PipelineSpec())
         self.executors = json_format.MessageToDict(self.spec.deployment_spec)["executors"]
         self.folder, self._each = folder, each
