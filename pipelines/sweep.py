@@ -1,7 +1,8 @@
 """Train the settings listed in sweep.yaml and measure each on the validation set; called by `make sweep`.
 
 A trial is a run directory below sweeps/DATASET/SYSTEM/HASH, the hash being that of all its settings and of the corpus:
-one that is complete is not done again, an unfinished training goes on from its state. The test set is never touched.
+one that is complete is not done again, an unfinished training goes on from its state. Of the code only the objective's
+own file is in the hash: remove sweeps/ after another change. The test set is never touched.
 """
 
 import csv
