@@ -14,12 +14,12 @@ import pytest
 import reference
 import torch
 from tiny import MODEL, Corpus, random_network, write_split
+from tiny_model import written
 from torch import Tensor
 from torch.distributions import Normal
 
 from components.evaluate import MEASURES, evaluate
-from components.train import write_model
-from textvae import checkpoint, estimators, evaluation
+from textvae import estimators, evaluation
 from textvae.config import EvaluationSettings
 from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
 from textvae.evaluation import (
@@ -30,7 +30,6 @@ from textvae.evaluation import (
     validation,
 )
 from textvae.networks import Kind, Network
-from textvae.training import Outcome
 
 SEED = 5
 SETTINGS = EvaluationSettings(
@@ -152,20 +151,8 @@ def test_validation_of_a_language_model_is_exact(language_model: Network, corpus
 
 
 def write(folder: Path, network: Network, corpus: Corpus, **changes: Any) -> Path:
-    config = {
-        "format_version": checkpoint.FORMAT_VERSION,
-        "dataset": "tiny",
-        "system": "lstm_lm" if network.kind == "lstm_lm" else "vae_05",
-        "seed": SEED,
-        "status": "finished",
-        "failure": None,
-        "kind": network.kind,
-        "settings": {"model": network.settings.model_dump()},
-        **changes,
-    }
-    weights = checkpoint.cloned(network)
-    write_model(folder, Outcome(network, weights, weights, [], {}, config["failure"]), config, corpus.vocabulary)
-    return folder
+    system = "lstm_lm" if network.kind == "lstm_lm" else "vae_05"
+    return written(folder, network, corpus, **{"system": system, "seed": SEED, **changes})
 
 
 def measured(model: Path, corpus_folder: Path, out: Path) -> dict[str, Any]:
