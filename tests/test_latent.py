@@ -332,6 +332,10 @@ def test_what_a_model_cannot_do_is_said(
         (lambda model: model.neighbours(TEXTS, TEXTS, k=0), "0 neighbours"),
         (lambda model: model.sample(0), "sentences"),
         (lambda model: model.sample(1, top_p=1.5), "top_p"),
+        (lambda model: model.sample(1, seed=-1), "seed -1: give one from 0"),
+        (lambda model: model.sample(1, seed=2**64), "seed 18446744073709551616: give one from 0"),
+        (lambda model: model.reconstruct(TEXTS, samples=1, seed=-1), "seed -1: give one from 0"),
+        (lambda model: model.score(TEXTS, seed=-1), "seed -1: give one from 0"),
     ],
 )
 def test_wrong_arguments_are_named(model: TextVAE, call: Any, said: str) -> None:

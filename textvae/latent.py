@@ -246,7 +246,10 @@ class TextVAE(checkpoint.Model):
         return self._network
 
     def _seed(self, seed: int | None) -> int:
-        return int(self.config["seed"]) if seed is None else seed
+        seed = int(self.config["seed"]) if seed is None else seed
+        if not 0 <= seed < 2**64:
+            raise SettingsError(f"seed {seed}: give one from 0 to 2**64 - 1")
+        return seed
 
     def _decoded(self, network: Network, z_ND: Tensor, max_length: int) -> list[Generated]:
         at_least(1, max_length, "words at most (max_length)")
