@@ -23,6 +23,7 @@ from textvae.evaluation import importance_weighted_nll, reconstruction
 from textvae.generation import prior_samples
 from textvae.latent import TextVAE, load
 from textvae.nearest import nearest
+from textvae.progress import Progress
 from textvae.vocabulary import EOS, UNK, Vocabulary
 
 TEXTS = ["the cat sees a small dog today", "a dog sleeps", "the old bird likes the cat", "an elephant sings"]
@@ -241,6 +242,17 @@ def test_neighbours_are_those_of_brute_force(
 def test_a_corpus_smaller_than_asked_for_is_given_whole(model: TextVAE) -> None:
     found = model.neighbours(TEXTS[:1], TEXTS[:3], k=10)
     assert sorted(one.index for one in found[0]) == [1, 2]
+
+
+@pytest.mark.parametrize("chunk", [2, 8192])
+def test_the_progress_of_a_search_reaches_the_corpus_s_end(
+    model: TextVAE, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latent, "CHUNK", chunk)
+    a, b, c, d = TEXTS
+    bar = Progress("neighbours", 8, "sentences", None)
+    model.neighbours([a], [a, b, b, a, c, a, d, d], bar=bar)
+    assert bar.done == 8
 
 
 @pytest.mark.parametrize("sizes", [[50], [1, 20, 29], [49, 1]])

@@ -165,7 +165,7 @@ class TextVAE(checkpoint.Model):
         """For each query, the `k` sentences of `corpus` whose posterior means have the largest cosine with its own.
 
         Exact, in float64, most similar first. A sentence that is the query, word by word, is left out, and one that the
-        corpus repeats counts once (Table 6 of the paper).
+        corpus repeats counts once (Table 6 of the paper). `bar` counts the corpus, repetitions included.
         """
         network, read, searched = self._vae, self.tokenised(queries), self.tokenised(corpus)
         at_least(1, k, "neighbours (k)")
@@ -175,11 +175,14 @@ class TextVAE(checkpoint.Model):
         distinct = np.fromiter(first.values(), np.int64)
 
         def means() -> Iterator[FloatArray]:
+            passed = 0
             for start in range(0, len(distinct), CHUNK):
-                chunk = searched.subset(distinct[start : start + CHUNK])
-                yield posteriors(network, chunk)[0].numpy()
-                if bar is not None:
-                    bar.advance(len(chunk))
+                yield posteriors(network, searched.subset(distinct[start : start + CHUNK]))[0].numpy()
+                if bar is not None:  # repeated sentences count where they stand: the corpus is passed to its end
+                    end = start + CHUNK
+                    position = int(distinct[end]) if end < len(distinct) else len(searched)
+                    bar.advance(position - passed)
+                    passed = position
 
         rows_QK, cosines_QK = nearest(posteriors(network, read)[0].numpy(), means(), k + 1)
         found = []
