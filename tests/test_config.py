@@ -61,6 +61,17 @@ def test_merge_leaves_its_arguments_alone() -> None:
         ('seeds: ["1"]', "seeds: [1]", "grid.seeds.0"),
         ('seeds: ["1"]', 'seeds: ["x"]', "grid.seeds.0"),
         ("systems: {vae_mine: {training", "systems: {vae_: {training", "datasets.d.systems.vae_: no such system"),
+        (
+            "alpha: 3.0}, ",
+            "alpha: 3.0}, preprocess: {longest: 9}, ",
+            "systems.vae_mine.preprocess: a corpus is made once, for all systems: write it below `defaults` or "
+            "`datasets.d.settings`",
+        ),
+        (
+            "{vae_mine: {training: {epochs: 4}}",
+            "{vae_mine: {preprocess: {}}",
+            "datasets.d.systems.vae_mine.preprocess: a corpus is made once",
+        ),
         ("source: {path: data/d.txt}", "source: {}", "a source needs either `package` or `path`"),
         ("source: {path: data/d.txt}", "source: {path: x, colour: red}", "colour: no such key"),
         ("defaults:", "default:", "defaults: Field required"),

@@ -343,6 +343,12 @@ class Params(Frozen):
     def settings(self, dataset: Name, system: Name) -> Settings:
         """The merged settings of one grid point. Raises SettingsError naming the key and the reason."""
         entry = self.datasets[dataset]
+        for where, layers in (("systems", self.systems), (f"datasets.{dataset}.systems", entry.systems)):
+            if "preprocess" in layers.get(system, {}):
+                raise SettingsError(
+                    f"{where}.{system}.preprocess: a corpus is made once, for all systems: write it below `defaults` "
+                    f"or `datasets.{dataset}.settings`"
+                )
         merged: dict[str, Any] = {}
         for layer in (self.defaults, self.systems[system], entry.settings, entry.systems.get(system, {})):
             merged = merge(merged, layer)
