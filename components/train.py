@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,9 @@ def train(
     account is candidates.json in the model directory.
 
     An interrupted training goes on where it stopped: its state is kept in $TEXTVAE_STATE (default .state).
-    $TEXTVAE_MAX_MINUTES ends it early with exit code 75, Ctrl-C with 130, SIGTERM with 143. A run whose loss
-    becomes NaN is a result, not a failure: the model directory says `diverged` and why.
+    $TEXTVAE_MAX_MINUTES ends it early with exit code 75, Ctrl-C with 130, SIGTERM with 143. Where another process
+    is at the same training, this one ends with exit code 69. A run whose loss becomes NaN is a result, not a
+    failure: the model directory says `diverged` and why.
 
     \b
     Examples:
@@ -55,15 +57,16 @@ def train(
             f"{setting} is selected by NLL-IW with its standard error: set training.iw_sentences to 2 or more"
         )
     candidates: list[Candidate] = []
-    with stop_request() as stop:
+    with stop_request() as stop, ExitStack() as locks:
         for number, objective in enumerate(objectives, 1):
             one = settings.model_copy(update={"objective": objective})
             if setting is not None:
                 print(f"{setting} {objective[setting]}, {number} of {len(objectives)}", file=sys.stderr, flush=True)
             candidate = "" if setting is None else f"{setting}={objective[setting]}"
-            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate)
+            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate, locks)
             after_writing.append(store.remove)
             candidates.append(Candidate(setting and objective[setting], one, outcome))
+        after_writing.append(locks.pop_all().close)  # held until the states are gone
     chosen, account = candidates[0], None
     if setting is not None:
         chosen, account = choose(setting, candidates, splits["valid"], seed)
@@ -99,10 +102,15 @@ def train_one(
     corpus_sha256: str,
     stop: StopRequest,
     candidate: str,
+    locks: ExitStack,
 ) -> tuple[Outcome, StateStore]:
-    """Train to the end, each epoch shown on the terminal and in MLflow. The state stays until the step has ended."""
+    """Train to the end, each epoch shown on the terminal and in MLflow. State and lock stay until the step has ended.
+
+    Raises UnavailableError where another process is at it.
+    """
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     store = StateStore(fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}))
+    locks.enter_context(store.locked(f"{settings.dataset} {settings.system} seed {seed} {candidate}".rstrip()))
     trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
     known = (settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
     with LiveRun(RunIdentity(*known, candidate=candidate)) as live:

@@ -154,6 +154,23 @@ def test_a_value_that_diverged_is_no_longer_shown_as_running(
     assert shown == [1] * 4
 
 
+def test_every_value_stays_locked_until_the_step_has_ended(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second process would begin with the first value, whose training is over and whose state is kept."""
+    held: list[int] = []
+    plain = training.Trainer.end_epoch
+
+    def counted(trainer: training.Trainer) -> None:
+        held.append(len(list((tmp_path / "state").glob("*/lock"))))
+        plain(trainer)
+
+    monkeypatch.setattr(training.Trainer, "end_epoch", counted)
+    run(corpus, ALPHAS, tmp_path / "run")
+    assert held == [1] * 4 + [2] * 4
+    assert list((tmp_path / "state").glob("*")) == []
+
+
 def test_one_sentence_selects_nothing(corpus: Path, tmp_path: Path) -> None:
     one = settings(ALPHAS)
     one = one.model_copy(update={"training": one.training.model_copy(update={"iw_sentences": 1})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import os
 import pickle
@@ -28,7 +29,15 @@ from components.step import exit_codes
 from components.train import train, write_model
 from textvae import checkpoint
 from textvae.checkpoint import FORMAT_VERSION, load, load_state, save_state
-from textvae.errors import DataError, KeyboardStopError, SettingsError, StoppedError, TerminatedError, TimeLimitError
+from textvae.errors import (
+    DataError,
+    KeyboardStopError,
+    SettingsError,
+    StoppedError,
+    TerminatedError,
+    TimeLimitError,
+    UnavailableError,
+)
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
 from textvae.state import StateStore, StopRequest, state_root, stop_request
@@ -205,6 +214,41 @@ def test_progress_is_for_whoever_looks(store: Callable[[str], StateStore]) -> No
     content = read_json(store("a").folder / "progress.json")
     assert (content["epoch"], content["pid"]) == (3, os.getpid())
     assert content["updated"] == pytest.approx(time.time(), abs=60)
+
+
+# --- one process at a time ---------------------------------------------------------------------------------------
+
+
+def test_a_training_is_locked_while_the_block_runs_and_no_lock_stays(store: Callable[[str], StateStore]) -> None:
+    with store("a").locked("tiny"):
+        with store("b").locked("another"):
+            pass
+        message = f"tiny is being trained by process {os.getpid()} on .*state/a: wait"
+        with pytest.raises(UnavailableError, match=message):
+            store("a").locked("tiny").__enter__()
+    with pytest.raises(SettingsError), store("a").locked("tiny"):
+        raise SettingsError("refused at once")
+    assert names_in(state_root()) == []
+    with store("a").locked("tiny"):
+        store("a").save(1, {"step": 1})
+    assert names_in(store("a").folder) == ["state-0000000001.safetensors"]
+
+
+def test_a_volume_that_knows_no_locks_keeps_nobody_out(
+    store: Callable[[str], StateStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EIO):
+
+        def refused(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", refused)
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output"):
+                store("a").locked("tiny").__enter__()
+            continue
+        with store("a").locked("tiny"), store("a").locked("tiny"):
+            pass
 
 
 # --- when to save and when to stop -------------------------------------------------------------------------------
@@ -402,13 +446,17 @@ class Process:
         root = Path(__file__).resolve().parent.parent
         self.process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
 
-    def stopped(self, number: signal.Signals, after_step: int) -> tuple[int, str]:
-        """Exit code and messages after a signal that comes once this step's state is saved."""
+    def reaches(self, step: int) -> None:
+        """Wait until this step's state is saved."""
         deadline = time.monotonic() + 120
-        while last_step(self.state) < after_step:
+        while last_step(self.state) < step:
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.002)
+
+    def stopped(self, number: signal.Signals, after_step: int) -> tuple[int, str]:
+        """Exit code and messages after a signal that comes once this step's state is saved."""
+        self.reaches(after_step)
         self.process.send_signal(number)
         errors = self.process.communicate(timeout=120)[1]
         return self.process.returncode, errors
@@ -462,6 +510,41 @@ def test_a_training_stopped_three_ways_writes_the_same_bytes(
     files = ("config.json", "model.safetensors", "model_iw.safetensors", "vocabulary.json")
     assert sorted(expected) == ["curves.jsonl", *(f"model/{name}" for name in files)]
     assert bytes_of(outputs) == expected
+
+
+def test_a_training_is_done_by_one_process_until_that_is_killed(
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, state = train_settings("vae_mine", epochs=12, decay_from_epoch=3), tmp_path / "state"
+    (tmp_path / "train.json").write_text(json_text(settings.model_dump()))
+    arguments = ["--corpus", str(corpus_folder), "--settings", str(tmp_path / "train.json"), "--seed", "7"]
+    arguments += ["--model", str(tmp_path / "model"), "--curves", str(tmp_path / "curves.jsonl")]
+    monkeypatch.setenv("TEXTVAE_STATE", str(state))
+    monkeypatch.setenv("TEXTVAE_CHECKPOINT_MINUTES", "1e-9")  # a state at every step
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def ended() -> tuple[Any, str]:
+        with pytest.raises(SystemExit) as exit_of:
+            train.main(arguments)
+        return exit_of.value.code, capsys.readouterr().err
+
+    first = Process(arguments, state)
+    first.reaches(0)
+    first.process.send_signal(signal.SIGSTOP)  # it lives, and will not end before the second has tried
+    os.waitpid(first.process.pid, os.WUNTRACED)
+    before = bytes_of(state)
+    code, said = ended()
+    assert code == UnavailableError.exit_code
+    assert f"error: tiny vae_mine seed 7 is being trained by process {first.process.pid} on " in said
+    assert bytes_of(state) == before
+    assert not (tmp_path / "model").exists()
+
+    first.process.kill()
+    first.process.communicate()
+    assert ended()[0] == 0
+    assert (tmp_path / "model").exists()
+    assert names_in(state) == []
 
 
 def test_a_run_that_diverges_is_a_result(

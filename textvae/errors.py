@@ -23,7 +23,7 @@ class DataError(TextVAEError):
 
 
 class UnavailableError(TextVAEError):
-    """A server, a download, a device or a program that is needed is not there."""
+    """A server, a download, a device or a program that is needed is not there, or another process has it."""
 
     exit_code = 69
 

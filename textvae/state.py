@@ -1,28 +1,42 @@
 """Where an unfinished training lives, and when it must stop.
 
 `$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself) and
-progress.json for whoever looks. It is no output of the pipeline and goes when the model directory is complete.
+progress.json for whoever looks; `lock` is held by the process that trains. It is no output of the pipeline and goes
+when the model directory is complete.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
+import platform
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from textvae.checkpoint import load_state, save_state
-from textvae.errors import DataError, KeyboardStopError, SettingsError, StoppedError, TerminatedError, TimeLimitError
+from textvae.errors import (
+    DataError,
+    KeyboardStopError,
+    SettingsError,
+    StoppedError,
+    TerminatedError,
+    TimeLimitError,
+    UnavailableError,
+)
 from textvae.files import write_json
 
 STATES_KEPT = 2
 DEFAULT_CHECKPOINT_MINUTES = 10.0
+NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
+"""What some network volumes answer to a lock."""
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +68,33 @@ class StateStore:
         minutes = minutes_from_environment("TEXTVAE_CHECKPOINT_MINUTES", DEFAULT_CHECKPOINT_MINUTES)
         self._seconds_between = 60 * (minutes or 0)
         self._last_save = time.monotonic()
+
+    @contextmanager
+    def locked(self, training: str) -> Iterator[None]:
+        """Keep other processes from `training` while the block runs; where this one is killed, the kernel lets go.
+
+        Raises UnavailableError where another process has it. A volume without locks keeps nobody out.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "lock"
+        try:
+            with file.open("a+", encoding="utf-8") as lock:
+                if not taken(lock):
+                    lock.seek(0)
+                    raise UnavailableError(
+                        f"{training} is being trained by {lock.read() or 'another process'}, its state is in "
+                        f"{self.folder}: wait until it ends, or end it and run this again to go on from there"
+                    )
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}")
+                lock.flush()
+                try:
+                    yield
+                finally:
+                    file.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                self.folder.rmdir()  # where nothing else was in it
 
     def due(self) -> bool:
         """Whether the last state is older than $TEXTVAE_CHECKPOINT_MINUTES."""
@@ -102,6 +143,18 @@ class StateStore:
     def remove(self) -> None:
         """Forget this training: its model directory is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def taken(lock: IO[str]) -> bool:
+    """Whether this process now has the file for itself, or is on a volume that knows no locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS_HERE:
+            raise
+    return True
 
 
 class StopRequest:
