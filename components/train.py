@@ -60,10 +60,15 @@ def train(
     with stop_request() as stop, ExitStack() as locks:
         for number, objective in enumerate(objectives, 1):
             one = settings.model_copy(update={"objective": objective})
+            value = candidate = ""
             if setting is not None:
-                print(f"{setting} {objective[setting]}, {number} of {len(objectives)}", file=sys.stderr, flush=True)
-            candidate = "" if setting is None else f"{setting}={objective[setting]}"
-            outcome, store = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate, locks)
+                value = f"{setting} {objective[setting]}, {number} of {len(objectives)}"
+                candidate = f"{setting}={objective[setting]}"
+                print(value, file=sys.stderr, flush=True)
+            trained = {"settings": one.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}
+            store = StateStore(fingerprint(trained), value)
+            locks.enter_context(store.locked(f"{settings.dataset} {settings.system} seed {seed} {candidate}".rstrip()))
+            outcome = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate, store)
             after_writing.append(store.remove)
             candidates.append(Candidate(setting and objective[setting], one, outcome))
         after_writing.append(locks.pop_all().close)  # held until the states are gone
@@ -102,15 +107,10 @@ def train_one(
     corpus_sha256: str,
     stop: StopRequest,
     candidate: str,
-    locks: ExitStack,
-) -> tuple[Outcome, StateStore]:
-    """Train to the end, each epoch shown on the terminal and in MLflow. State and lock stay until the step has ended.
-
-    Raises UnavailableError where another process is at it.
-    """
+    store: StateStore,
+) -> Outcome:
+    """Train to the end, each epoch shown on the terminal and in MLflow. The state stays until the step has ended."""
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
-    store = StateStore(fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}))
-    locks.enter_context(store.locked(f"{settings.dataset} {settings.system} seed {seed} {candidate}".rstrip()))
     trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
     known = (settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
     with LiveRun(RunIdentity(*known, candidate=candidate)) as live:
@@ -122,7 +122,7 @@ def train_one(
         trainer.on_epoch = on_epoch
         outcome = trainer.run()
     store.finish(trainer.at.step, trainer.state() if outcome.failure is None else None)
-    return outcome, store
+    return outcome
 
 
 def shown(settings: TrainSettings) -> dict[str, Any]:

@@ -47,12 +47,16 @@ def alive(pid: int) -> bool:
 def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict[str, Any]]) -> str:
     """One run's state in words. `todo`: see `stages_to_run`."""
     said = unfinished.get(point.name)
-    where = "" if said is None else f"epoch {said['epoch']}/{said['epochs']}, {said['tokens_per_second']:,.0f} tokens/s"
+    where, left = "", "of training left"
+    if said is not None:
+        where = f"epoch {said['epoch']}/{said['epochs']}, {said['tokens_per_second']:,.0f} tokens/s"
+        if said.get("value"):  # one of several: what the others take is not known before they are trained
+            where, left = f"{said['value']}: {where}", "left of this one's training"
     if todo == set():
         status = read_json(point.folder / "model" / "config.json")["status"]
         return "done" if status == "finished" else "failed (diverged: see the report)"
     if said is not None and alive(said["pid"]):
-        return f"running ({where}, {duration(said['seconds_left'])} of training left)"
+        return f"running ({where}, {duration(said['seconds_left'])} {left})"
     if todo is None:
         return "running"
     if said is not None and "train" in todo:

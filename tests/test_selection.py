@@ -154,6 +154,21 @@ def test_a_value_that_diverged_is_no_longer_shown_as_running(
     assert shown == [1] * 4
 
 
+def test_progress_says_which_value_is_trained(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "STEPS_BETWEEN_REPORTS", 1)
+    shown: list[str] = []
+    plain = training.Trainer.end_epoch
+
+    def noted(trainer: training.Trainer) -> None:
+        shown.extend(read_json(file)["value"] for file in (tmp_path / "state").glob("*/progress.json"))
+        plain(trainer)
+
+    monkeypatch.setattr(training.Trainer, "end_epoch", noted)
+    run(corpus, ALPHAS, tmp_path / "run")
+    run(corpus, 4.0, tmp_path / "alone")
+    assert shown == ["alpha 0.0, 1 of 2"] * 4 + ["alpha 4.0, 2 of 2"] * 4 + [""] * 4
+
+
 def test_every_value_stays_locked_until_the_step_has_ended(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,14 @@ def test_a_training_whose_process_lives_is_running_and_says_how_long() -> None:
     assert state_of(POINT, None, running) == state_of(POINT, set(RUN_STAGES), running) == expected
 
 
+def test_of_several_values_trained_one_after_the_other_the_time_left_is_said_to_be_one_s() -> None:
+    said = {**SAID, "value": "alpha 3.0, 3 of 7", "pid": os.getpid()}
+    expected = "running (alpha 3.0, 3 of 7: epoch 2/5, 1,234 tokens/s, 1:15 left of this one's training)"
+    assert state_of(POINT, None, {POINT.name: said}) == expected
+    gone = {POINT.name: {**said, "pid": a_process_that_has_ended()}}
+    assert state_of(POINT, set(RUN_STAGES), gone).startswith("interrupted (alpha 3.0, 3 of 7: epoch 2/5")
+
+
 def test_a_training_whose_process_is_gone_was_interrupted() -> None:
     gone = {POINT.name: {**SAID, "pid": a_process_that_has_ended()}}
     assert state_of(POINT, set(RUN_STAGES), gone).startswith("interrupted (epoch 2/5")

@@ -1,8 +1,8 @@
 """Where an unfinished training lives, and when it must stop.
 
-`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself) and
-progress.json for whoever looks; `lock` is held by the process that trains. It is no output of the pipeline and goes
-when the model directory is complete.
+`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself),
+progress.json for whoever looks and `lock` for other processes. It is no output of the pipeline and goes when the model
+directory is complete.
 """
 
 from __future__ import annotations
@@ -60,10 +60,13 @@ def minutes_from_environment(name: str, default: float | None) -> float | None:
 
 
 class StateStore:
-    """The states of one training, found by its fingerprint (of settings, data and seed)."""
+    """The states of one training, found by its fingerprint (of settings, data and seed).
 
-    def __init__(self, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
+    `value` says which one it is of several that a step trains one after the other: "alpha 3.0, 3 of 7".
+    """
+
+    def __init__(self, fingerprint: str, value: str = "") -> None:
+        self.fingerprint, self.value = fingerprint, value
         self.folder = state_root() / fingerprint
         minutes = minutes_from_environment("TEXTVAE_CHECKPOINT_MINUTES", DEFAULT_CHECKPOINT_MINUTES)
         self._seconds_between = 60 * (minutes or 0)
@@ -138,7 +141,8 @@ class StateStore:
     def report(self, **values: Any) -> None:
         """Write progress.json, which `make status` reads."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "progress.json", {**values, "pid": os.getpid(), "updated": time.time()})
+        about = {"value": self.value, "pid": os.getpid(), "updated": time.time()}
+        write_json(self.folder / "progress.json", {**values, **about})
 
     def remove(self) -> None:
         """Forget this training: its model directory is complete."""
