@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from pyarrow import parquet
 
 from components.reporting.artifacts import identity
-from components.reporting.directories import run_folders
 from components.reporting.names import dataset_name, styles, system_name
 from components.step import Input, step
 from components.tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
@@ -30,15 +29,17 @@ RUN_ARTIFACTS = (
     "examples.json",
 )
 SHOWN_SAMPLES = 200
+Point = tuple[str, str, str]
+"""(data set, system, seed)."""
 ENDED = {"finished": "FINISHED", "diverged": "FAILED"}
 
 
 @step
 def publish(
-    runs: Annotated[list[Path], Input("Artifact", "Folders of run directories at any depth, or single results.")],
+    runs: Annotated[list[Path], Input("Artifact", "Folders of run directories, at any depth; repeat it.")],
     reports: Annotated[Path, Input("Artifact", "The folder that the report step wrote.")],
     settings: ReportSettings,
-    models: Annotated[list[Path], Input("Model", "Model directories that lie in no run directory.")] = [],  # noqa: B006
+    models: Annotated[list[Path], Input("Model", "Model directories that their run directories lack.")] = [],  # noqa: B006
     pipeline_run: Annotated[str, "Id of a run of the pipeline: its row is made, and holds all others."] = "",
     pipeline_name: Annotated[str, "Name of that row."] = "",
 ) -> None:
@@ -56,11 +57,8 @@ def publish(
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
     colours = {system: style.light for system, style in styles(settings.systems).items()}
     with tempfile.TemporaryDirectory(prefix="textvae-runs-") as folder:
-        assembled = Path(folder, "runs")
-        assembled.mkdir()
-        folders = run_folders(runs, assembled)
-        link_models(models, assembled)
-        found = run_directories(folders)
+        found = run_directories(runs)
+        found |= with_models(found, models, Path(folder, "runs"))
         records = {}
         for point in (point for point in grid if point in found):
             record = run_record(found[point], settings.reduced.get(point[0], False))
@@ -109,20 +107,24 @@ def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_na
     return str(store.find(record.fingerprint)[0].info.run_id), bool(pipeline_run)
 
 
-def link_models(models: Sequence[Path], assembled: Path) -> None:
-    """Put links to the files of loose model directories where a run directory has them."""
-    for folder in models:
-        config = folder / "config.json"
-        place = assembled.joinpath(*identity(config, read_json(config)), "model")
-        place.mkdir(parents=True, exist_ok=True)
-        for file in folder.iterdir():
-            if not (place / file.name).exists():
-                (place / file.name).symlink_to(file.resolve())
+def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Path) -> dict[Point, Path]:
+    """The run directories in `found` that `models` are of, made of links below `linked`, each with its model."""
+    complete = {}
+    for model in models:
+        point = identity(model / "config.json", read_json(model / "config.json"))
+        if point not in found:
+            raise DataError(f"{model} is the model of {'-'.join(point)}, of which there is no run directory")
+        complete[point] = linked.joinpath(*point)
+        complete[point].mkdir(parents=True)
+        for path in found[point].iterdir():
+            target = model if path.name == "model" else path
+            (complete[point] / path.name).symlink_to(target.resolve())
+    return complete
 
 
-def run_directories(folders: Sequence[Path]) -> dict[tuple[str, str, str], Path]:
+def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
     """(data set, system, seed) -> run directory, for every finished training below `folders`."""
-    found: dict[tuple[str, str, str], Path] = {}
+    found: dict[Point, Path] = {}
     for config_path in sorted(path for folder in folders for path in folder.rglob("model/config.json")):
         config = read_json(config_path)
         try:

@@ -15,8 +15,8 @@ from textvae.files import write_json
 
 @step
 def report(
-    runs: Annotated[list[Path], Input("Artifact", "A folder of runs, a run's folder, or single results; repeat it.")],
-    corpora: Annotated[list[Path], Input("Dataset", "A folder of corpora, or single ones; repeat it.")],
+    runs: Annotated[list[Path], Input("Artifact", "A folder of runs, or a run's own; repeat it.")],
+    corpora: Annotated[list[Path], Input("Dataset", "A folder of corpora, or a corpus's own; repeat it.")],
     settings: ReportSettings,
     reports: Annotated[Path, Output("Artifact", "The folder of the reports.")],
     page: Annotated[Path | None, Output("HTML", "report.html once more, as a file of its own.")] = None,

@@ -52,6 +52,7 @@ class Steps(Frozen):
     sample: StepPlace
     examples: StepPlace
     ngram: StepPlace
+    gather: StepPlace
     report: StepPlace
     publish: StepPlace
 

@@ -1,8 +1,9 @@
 """The experiment as one Kubeflow pipeline, made of the steps' own components.
 
-Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, examples, sample -> ngram; then report
--> publish over everything. The steps and their edges are those of dvc.yaml, with the settings resolved at submission
-instead of by its stage `settings`; tests/test_kubeflow.py holds the list of differences.
+Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, examples, sample -> ngram, and gather,
+which makes one folder of the run's results; then report -> publish over everything. The steps and their edges are those
+of dvc.yaml, with the settings resolved at submission instead of by its stage `settings`; tests/test_kubeflow.py holds
+the list of differences.
 """
 
 import json
@@ -15,6 +16,7 @@ from kfp import compiler, dsl
 from components.evaluate import evaluate
 from components.examples import examples
 from components.fetch import fetch
+from components.gather import gather
 from components.ngram import ngram
 from components.preprocess import preprocess
 from components.publish import publish
@@ -25,10 +27,12 @@ from components.train import train
 from pipelines.cluster import Cluster
 from textvae.config import Grid, Params
 
-STEPS = {step.name: step for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, report, publish)}
+STEPS = {
+    step.name: step
+    for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, gather, report, publish)
+}
 RUN_STEPS = ("train", "evaluate", "sample", "examples", "ngram")
 NAME = "textvae"
-Arrivals = dict[str, dict[str, str]]
 
 
 def compile_experiment(params: Params, cluster: Cluster, tag: str, file: Path) -> None:
@@ -43,17 +47,18 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     """The pipeline. `tag` is that of the steps' images, a commit."""
     settings = {name: json.dumps(content, sort_keys=True) for name, content in resolve(params).items()}
     grid = params.grid
-    gathered = arrivals(grid)
 
-    def component(step: str) -> Any:
-        published = {
-            "runs": gathered["runs"],
-            "models": {f"model_{n}": "inputs" for n, _ in enumerate(grid.datasets, 1)},
-        }
-        own: dict[str, Arrivals] = {"report": gathered, "publish": published}
-        return STEPS[step].container_component(cluster.image(step, tag), own.get(step))
+    def per_dataset(name: str, kind: str) -> dict[str, str]:
+        return {f"{name}_{number}": kind for number, _ in enumerate(grid.datasets, start=1)}
 
-    components = {step: component(step) for step in STEPS}
+    runs = per_dataset("run", "inputs")
+    arrivals = {
+        "report": {"runs": runs, "corpora": per_dataset("corpus", "input")},
+        "publish": {"runs": runs, "models": per_dataset("model", "inputs")},
+    }
+    components = {
+        name: step.container_component(cluster.image(name, tag), arrivals.get(name)) for name, step in STEPS.items()
+    }
 
     def run(step: str, **inputs: Any) -> Any:
         return cluster.prepare(components[step](**inputs), step)
@@ -62,7 +67,7 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
         name=NAME, description=f"{len(grid.points())} runs: {', '.join(grid.systems)}"
     )
     def pipeline() -> None:
-        results: dict[str, Any] = {}
+        gathered: dict[str, Any] = {}
         models: dict[str, Any] = {}
         corpora: dict[str, Any] = {}
         for number, dataset in enumerate(grid.datasets, start=1):
@@ -86,17 +91,17 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
                 }
                 samples = tasks["sample"].outputs["samples"]
                 tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
-            for name, (step, output) in run_results().items():
-                results[f"{name}_{number}"] = tasks[step].outputs[output]
+                results = {name: tasks[step].outputs[output] for name, (step, output) in run_results().items()}
+                gathered[f"run_{number}"] = run("gather", **results).outputs["run"]
             models[f"model_{number}"] = model
 
         def collected(outputs: dict[str, Any]) -> dict[str, Any]:  # the compiler changes a Collected: never share one
             return {name: dsl.Collected(output) for name, output in outputs.items()}
 
-        reported = run("report", **collected(results), **corpora, settings=settings["report"])
+        reported = run("report", **collected(gathered), **corpora, settings=settings["report"])
         run(
             "publish",
-            **collected(results | models),
+            **collected(gathered | models),
             reports=reported.outputs["reports"],
             settings=settings["report"],
             pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -120,7 +125,7 @@ def loop_items(grid: Grid, dataset: str, settings: Mapping[str, str]) -> list[di
 
 
 def run_results() -> dict[str, tuple[str, str]]:
-    """What report and publish read of a run: name -> (step, its output). The weights are not among it."""
+    """What is gathered of a run: name -> (step, its output). The weights are not among it."""
     timings = {f"{step}_timings": (step, "timings") for step in RUN_STEPS}
     measured = {
         "evaluation": ("evaluate", "evaluation"),
@@ -129,12 +134,3 @@ def run_results() -> dict[str, tuple[str, str]]:
         "samples": ("sample", "samples"),
     }
     return {"config": ("train", "config"), "curves": ("train", "curves"), **measured, **timings}
-
-
-def arrivals(grid: Grid) -> Arrivals:
-    """As what `runs` and `corpora` of the report reach it: lists of each result and single corpora, per data set."""
-    numbers = range(1, len(grid.datasets) + 1)
-    return {
-        "runs": {f"{name}_{number}": "inputs" for number in numbers for name in run_results()},
-        "corpora": {f"corpus_{number}": "input" for number in numbers},
-    }

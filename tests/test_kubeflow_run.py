@@ -56,7 +56,7 @@ def test_the_compiled_pipeline_gives_dvcs_results(tmp_path: Path, monkeypatch: p
     compile_experiment(Params.load(Path("params.yaml")), cluster, "abc", tmp_path / "pipeline.yaml")
     graph = Graph(Path("pipeline.yaml"), tmp_path / "artifacts", run_container, str, "0a1b-2c3d", "tiny run")
     outputs = graph.outputs()
-    assert len(graph.finished) == graph.count() == 2 + len(RUN_STEPS) * 2 + 2
+    assert len(graph.finished) == graph.count() == 2 + (len(RUN_STEPS) + 1) * 2 + 2
     run_dvc_commands()
     reports = Path(outputs["report/reports"]["uri"])
     for name in ("results.csv", "curves.csv"):

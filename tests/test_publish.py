@@ -287,45 +287,6 @@ def test_a_broken_settings_file_is_refused_before_mlflow(repository: Path) -> No
     assert "dataset: no such key" in done.stderr
 
 
-def loose_results(directory: Path, folder: Path) -> list[Path]:
-    """The results of a run as Kubeflow hands them over: names that say nothing, timings with the run's identity."""
-    config = json.loads((directory / "model/config.json").read_text())
-    identity = {key: config[key] for key in ("dataset", "system", "seed")}
-    timings = json.loads((directory / "timings/train.json").read_text())
-    write_json(directory / "timings/train.json", {**identity, **timings, "peak_rss_mb": 1.0})
-    metrics = json.loads((directory / "evaluation/metrics.json").read_text())
-    write_json(directory / "evaluation/metrics.json", {**metrics, "nll_iw": 98.5})
-    found = []
-    for number, name in enumerate(("timings/train.json", "ngram.json", "curves.jsonl", "model/config.json")):
-        copy = folder / str(number) / "artifact"
-        copy.parent.mkdir(parents=True)
-        found.append(Path(shutil.copy(directory / name, copy)))
-    found.append(Path(shutil.copytree(directory / "evaluation", folder / "evaluation")))
-    return found
-
-
-@pytest.mark.parametrize("diverged_at_once", [False, True])
-def test_loose_results_make_the_row_that_their_run_directory_makes(
-    repository: Path, capsys: pytest.CaptureFixture[str], diverged_at_once: bool
-) -> None:
-    directory = write_run(repository / "runs", diverged=diverged_at_once)
-    if diverged_at_once:
-        (directory / "curves.jsonl").write_text("")
-    loose = loose_results(directory, repository / "loose")
-    run_publish(repository)
-    assert outcomes(capsys)["sotu-vae_mine-0"] == "created"
-    settings = ReportSettings(**GRID)
-    publish(runs=loose, reports=write_reports(repository / "reports"), settings=settings)
-    assert outcomes(capsys)["sotu-vae_mine-0"] == "unchanged"
-
-
-def test_two_loose_results_of_the_same_run_are_refused(repository: Path) -> None:
-    loose = loose_results(write_run(repository / "runs"), repository / "loose")
-    again = Path(shutil.copy(loose[1], repository / "again"))
-    with pytest.raises(DataError, match="are both ngram of the same run"):
-        publish(runs=[*loose, again], reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID))
-
-
 def test_generated_sentences_are_shown_as_text(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = write_run(repository / "runs")
     sentences = [f"sentence {number} café" for number in range(1000)]
@@ -466,15 +427,29 @@ def test_a_run_that_kubeflow_names_and_mlflow_does_not_know_is_an_error(
         run_publish(repository)
 
 
-def test_loose_models_are_registered_and_their_candidates_shown(repository: Path) -> None:
+def test_models_that_come_by_themselves_are_registered_and_their_candidates_shown(repository: Path) -> None:
+    """As on Kubeflow, where a run directory is without the weights."""
     directory = with_candidates(write_run(repository / "runs"))
-    (directory / "model/model.safetensors").write_text("weights")
-    (directory / "model/vocabulary.json").write_text("{}")
-    model = Path(shutil.copytree(directory / "model", repository / "loose model"))
-    loose = loose_results(directory, repository / "loose")
-    publish(runs=loose, reports=write_reports(repository / "reports"), settings=ReportSettings(**GRID), models=[model])
+    model = Path(shutil.copytree(directory / "model", repository / "a model"))
+    (directory / "model/candidates.json").unlink()
+    (model / "model.safetensors").write_text("weights")
+    (model / "vocabulary.json").write_text("{}")
+    reports, settings = write_reports(repository / "reports"), ReportSettings(**GRID)
+    publish(runs=[repository / "runs"], reports=reports, settings=settings, models=[model])
     store = connect()
     [run] = rows(store)
     assert set(nested(store, run)) == {"alpha=2.0", "alpha=3.0", "alpha=9.0"}
     [version] = store.client.search_model_versions("name = 'textvae-sotu'")
     assert version.run_id == run.info.run_id
+
+
+def test_the_model_of_no_run_is_refused(repository: Path) -> None:
+    model = write_run(repository / "elsewhere") / "model"
+    write_run(repository / "runs", "lstm_lm")
+    with pytest.raises(DataError, match=r"model of sotu-vae_mine-0, of which there is no run directory"):
+        publish(
+            runs=[repository / "runs"],
+            reports=write_reports(repository / "reports"),
+            settings=ReportSettings(**GRID),
+            models=[model],
+        )

@@ -81,22 +81,6 @@ def test_identity_is_what_the_files_say_and_not_where_they_lie(experiment: Path)
     assert {name: (again / name).read_bytes() for name in honest} == honest
 
 
-def test_single_files_without_extensions_do_as_well_as_a_folder(experiment: Path) -> None:
-    expected = (make(experiment) / "results.csv").read_bytes()
-    artifacts = []
-    for number, pattern in enumerate(("config.json", "metrics.json", "ngram.json", "curves.jsonl")):
-        for count, path in enumerate(
-            p for p in experiment.glob(f"runs/*/*/*/**/{pattern}") if p.parent.name != "timings"
-        ):
-            copied = experiment / "artifacts" / f"{number}-{count}"
-            copied.parent.mkdir(exist_ok=True)
-            artifacts.append(Path(shutil.copy(path, copied)))
-    corpora = [experiment / "corpora/sotu/corpus", experiment / "corpora/ptb/corpus/corpus.json"]
-    report(runs=artifacts, corpora=corpora, settings=SETTINGS, reports=experiment / "kubeflow")
-    assert (experiment / "kubeflow/results.csv").read_bytes() == expected
-    assert (experiment / "kubeflow/curves.csv").read_bytes() == (experiment / "reports/curves.csv").read_bytes()
-
-
 def test_times_that_say_whose_they_are_need_not_lie_beside_their_run(experiment: Path) -> None:
     folder = experiment / "runs/ptb/vae_mine/1"
     plain = (make(experiment) / "report.html").read_text()
@@ -107,7 +91,8 @@ def test_times_that_say_whose_they_are_need_not_lie_beside_their_run(experiment:
     for number, path in enumerate(sorted(experiment.glob("runs/*/*/*/timings/*.json"))):
         dataset, system, seed = path.parts[-5:-2]
         loose.append(experiment / "loose" / str(number))
-        write_json(loose[-1], {**read_json(path), "dataset": dataset, "system": system, "seed": int(seed)})
+        owner = {"dataset": dataset, "system": system, "seed": int(seed)}
+        write_json(loose[-1] / "timings/step.json", {**read_json(path), **owner})
         path.unlink()
     page, summary = experiment / "page", experiment / "summary"
     runs, corpora, reports = [experiment / "runs", *loose], [experiment / "corpora"], experiment / "kubeflow"
@@ -116,10 +101,10 @@ def test_times_that_say_whose_they_are_need_not_lie_beside_their_run(experiment:
     assert (reports / "report.md").read_bytes() == summary.read_bytes()
 
 
-def test_a_file_that_is_no_result_is_refused(experiment: Path) -> None:
-    write_json(experiment / "vocabulary.json", {"words": []})
-    with pytest.raises(DataError, match=r"vocabulary\.json is none of a run's results"):
-        report(runs=[experiment / "vocabulary.json"], corpora=[], settings=SETTINGS, reports=experiment / "reports")
+def test_a_file_in_place_of_a_folder_is_refused(experiment: Path) -> None:
+    file = experiment / "runs/ptb/vae_mine/1/ngram.json"
+    with pytest.raises(DataError, match=r"ngram\.json is a file: give a folder"):
+        report(runs=[file], corpora=[], settings=SETTINGS, reports=experiment / "reports")
 
 
 def test_a_run_that_diverged_is_a_failed_row_that_says_why(reports: Path) -> None:

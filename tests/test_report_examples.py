@@ -11,8 +11,6 @@ from report_artifacts import examples, write_full_experiment
 from report_reading import make, results
 from report_runs import FAILURE
 
-from components.reporting.artifacts import collect
-from components.reporting.texts import text_profiles
 from textvae.files import read_json, write_json
 
 
@@ -70,25 +68,6 @@ def test_a_run_that_diverged_shows_nothing_it_made(tmp_path: Path) -> None:
     text = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
     assert "vae_mine greedily" not in text
     assert text.count("of the variance</text>") == 1
-
-
-def test_samples_and_examples_are_known_by_what_is_in_them(tmp_path: Path) -> None:
-    """On Kubeflow they come without names."""
-    settings = write_full_experiment(tmp_path)
-    loose: list[Path] = []
-    for path in (*tmp_path.glob("runs/*/*/*/samples.parquet"), *tmp_path.glob("runs/*/*/*/examples.json")):
-        loose.append(tmp_path / "loose" / str(len(loose)))
-        loose[-1].parent.mkdir(exist_ok=True)
-        loose[-1].write_bytes(path.read_bytes())
-    expected = collect([tmp_path / "runs"], [tmp_path / "corpora"], settings)
-    found = collect(loose, [tmp_path / "corpora/sotu/corpus"], settings)
-    assert [run.examples for run in found.runs] == [run.examples for run in expected.runs]
-    one, other = text_profiles(found, "sotu"), text_profiles(expected, "sotu")
-    assert one is not None
-    assert other is not None
-    assert {key: text.unique for key, text in one.generated.items()} == {
-        key: text.unique for key, text in other.generated.items()
-    }
 
 
 # --- results.csv and what made it --------------------------------------------------------------------------------

@@ -28,14 +28,6 @@ KIND_OF_FILE = {
     "examples.json": "examples",
     "samples.parquet": "samples",
 }
-TELLING_KEYS = {
-    "real_text": "ngram",
-    "nll_iw": "metrics",
-    "settings": "config",
-    "peak_rss_mb": "timings",
-    "reconstructions": "examples",
-}
-"""The key by which a file named directly (an artifact of Kubeflow has no extension) shows what it is."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +106,10 @@ class Experiment:
 
 
 def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSettings) -> Experiment:
-    """Everything that the grid of `settings` asks for and that lies in or below the paths given.
+    """Everything that the grid of `settings` asks for and that lies below the folders given.
 
-    Raises DataError for a damaged file, and for two files of the same kind and run with different content.
+    Raises DataError for a path that is a file, for a damaged file, and for two files of the same kind and run with
+    different content.
     """
     found: Found = {}
     timings: list[Path] = []
@@ -140,10 +133,9 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
             add(found, ("timings", *next(iter(owners)), require(path, content, "step")), path, content)
     statistics: Found = {}
     for path in files(corpora):
-        if path.name != "corpus.json" and path not in corpora:
-            continue
-        content = read_json(path)
-        add(statistics, ("corpus", require(path, content, "dataset")), path, content)
+        if path.name == "corpus.json":
+            content = read_json(path)
+            add(statistics, ("corpus", require(path, content, "dataset")), path, content)
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
     return Experiment(
         settings,
@@ -167,39 +159,22 @@ def run_of(point: tuple[str, str, str], found: Found) -> Run:
 
 
 def candidates(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """(kind, path) of each file of a run: below a folder by its name, named directly by what is in it."""
+    """(kind, path) of each file of a run below `paths`, by its name."""
     for path in files(paths):
-        if path in paths:
-            yield kind_of_content(path), path
-        elif path.parent.name == "timings":
+        if path.parent.name == "timings":
             yield "timings", path
         elif path.name in KIND_OF_FILE:
             yield KIND_OF_FILE[path.name], path
 
 
-def kind_of_content(path: Path) -> str:
-    """The kind of a file without a telling name. Raises DataError where it is none of a run's files."""
-    with path.open("rb") as stream:
-        if stream.read(4) == b"PAR1":
-            return "samples"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return "curves"
-    if isinstance(content, dict):
-        for key, kind in TELLING_KEYS.items():
-            if key in content:
-                return kind
-        if "epoch" in content:
-            return "curves"
-    raise DataError(f"{path} is none of a run's results; give a run's folder, or files that the steps wrote")
-
-
 def files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Every file at or below `paths`, sorted within its folder; hidden ones (unfinished outputs) are passed over."""
+    """Every file below the folders `paths`, sorted within its own; hidden ones (unfinished outputs) are passed over.
+
+    Raises DataError for a path that is a file.
+    """
     for path in paths:
         if path.is_file():
-            yield path
+            raise DataError(f"{path} is a file: give a folder in which steps have written their results")
         for folder, folders, names in os.walk(path, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
