@@ -47,8 +47,8 @@ check: $(READY)  ## lint, types, import contract
 	mypy
 	lint-imports
 
-test: check      ## check, then the tests
-	OMP_NUM_THREADS=1 python -m pytest
+test: check      ## check, then the tests (JOBS=2 files side by side)
+	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.images $(IMAGES) $(FLAGS)
