@@ -234,6 +234,15 @@ def test_a_training_is_locked_while_the_block_runs_and_no_lock_stays(store: Call
     assert names_in(store("a").folder) == ["state-0000000001.safetensors"]
 
 
+def test_a_place_for_states_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TEXTVAE_STATE", str(tmp_path / "file"))
+    with pytest.raises(UnavailableError, match=r"file/a, for the state of tiny, .*\(Not a directory\): let this user"):
+        StateStore("a").locked("tiny").__enter__()
+
+
 def test_a_volume_that_knows_no_locks_keeps_nobody_out(
     store: Callable[[str], StateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:

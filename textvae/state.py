@@ -76,9 +76,16 @@ class StateStore:
     def locked(self, training: str) -> Iterator[None]:
         """Keep other processes from `training` while the block runs; where this one is killed, the kernel lets go.
 
-        Raises UnavailableError where another process has it. A volume without locks keeps nobody out.
+        Raises UnavailableError where another process has it, or where this one may not write. A volume without locks
+        keeps nobody out.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise UnavailableError(
+                f"{self.folder}, for the state of {training}, cannot be made ({error.strerror}): let this user write "
+                "there, or set $TEXTVAE_STATE to another folder"
+            ) from None
         file = self.folder / "lock"
         try:
             with file.open("a+", encoding="utf-8") as lock:
