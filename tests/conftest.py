@@ -18,3 +18,8 @@ def corpus() -> Corpus:
 def corpus_folder(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus, on disk."""
     return write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", corpus)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: of two workers, none is left with it alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
