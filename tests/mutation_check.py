@@ -359,9 +359,16 @@ MUTANTS = [
     Mutant(
         "a sentence is reconstructed from another one's code",
         "textvae/evaluation.py",
-        "z_ND[batch.indices].float()",
-        "z_ND[: len(batch)].float()",
+        "z_ND[batch.indices].float().to(network.device)\n        losses_N",
+        "z_ND[: len(batch)].float().to(network.device)\n        losses_N",
         "test_evaluation.py",
+    ),
+    Mutant(
+        "a word's log-probability is given another sentence's code",
+        "textvae/evaluation.py",
+        "z_ND[batch.indices].float().to(network.device)\n        _, losses_BT",
+        "z_ND[: len(batch)].float().to(network.device)\n        _, losses_BT",
+        "test_latent.py",
     ),
     # --- generation
     Mutant(
