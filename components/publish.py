@@ -108,7 +108,10 @@ def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_na
 
 
 def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Path) -> dict[Point, Path]:
-    """The run directories in `found` that `models` are of, made of links below `linked`, each with its model."""
+    """The run directories in `found` that `models` are of, made of links below `linked`, each with its model.
+
+    Raises DataError for the model of a run that is not in `found`.
+    """
     complete = {}
     for model in models:
         point = identity(model / "config.json", read_json(model / "config.json"))
