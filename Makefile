@@ -48,7 +48,7 @@ check: $(READY)  ## lint, types, import contract
 	lint-imports
 
 test: check      ## check, then the tests (JOBS=2 files side by side)
-	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.images $(IMAGES) $(FLAGS)
