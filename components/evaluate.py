@@ -13,7 +13,7 @@ from torch import Tensor
 from components.step import Input, Output, step
 from textvae import checkpoint, estimators
 from textvae.config import EvaluationSettings, SplitName
-from textvae.corpus import Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
+from textvae.corpus import IntArray, Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
 from textvae.errors import BrokenResultError, SettingsError
 from textvae.evaluation import (
     importance_weighted_nll,
@@ -75,8 +75,8 @@ def evaluate(
 def measure_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> dict[str, Any]:
     """LSTM-LM's columns: its NLL is exact, so NLL-IW is the NLL of that subset."""
     nll_N = reconstruction(network, sentences, None)
-    subset = torch.from_numpy(hashed_subset(sentences, settings.iw_sentences, "nll_iw"))
-    on_subset = nll_columns(nll_N, nll_N[subset], nll_N[subset])
+    subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
+    on_subset = nll_columns(sentences, nll_N, subset, nll_N[torch.from_numpy(subset)])
     return {**on_subset, **size_columns(sentences, nll_N), "iw_sentences": len(subset), "iw_samples": None}
 
 
@@ -95,14 +95,15 @@ def measure(
         z_ND = reparameterised(mu_ND, log_var_ND, hashed_normals(sentences, seed, network.latent, f"elbo {sample}"))
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
-    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND)
+    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
-    gain_N = decoder_gain(network, sentences, z_ND, settings, seed)
-    gain, gain_se = estimators.mean_and_se(gain_N)
+    gain_subset = hashed_subset(sentences, settings.gain_sentences, "gain")
+    gain_N = decoder_gain(network, sentences, gain_subset, z_ND, settings.gain_codes, seed)
+    gain, gain_se = estimators.mean_and_se(gain_N, sentences.kinds[torch.from_numpy(gain_subset)])
     metrics = {
-        **nll_columns(nll_N, nll_N[torch.from_numpy(subset)], iw_N),
+        **nll_columns(sentences, nll_N, subset, iw_N),
         **size_columns(sentences, nll_N),
         "iw_sentences": len(subset),
         "iw_samples": settings.iw_samples,
@@ -121,11 +122,17 @@ def measure(
     return metrics
 
 
-def nll_columns(nll_N: Tensor, nll_subset_N: Tensor, iw_N: Tensor) -> dict[str, float]:
-    """NLL on all sentences, and beside each other NLL and NLL-IW on the subset."""
+def nll_columns(sentences: Sentences, nll_N: Tensor, subset: IntArray, iw_S: Tensor) -> dict[str, float]:
+    """NLL on all sentences, and beside each other NLL and NLL-IW on the subset (S)."""
+    of_subset = torch.from_numpy(subset)
+    kinds_S = sentences.kinds[of_subset]
     columns = {}
-    for name, values_N in (("nll", nll_N), ("nll_subset", nll_subset_N), ("nll_iw", iw_N)):
-        columns[name], columns[f"{name}_se"] = estimators.mean_and_se(values_N)
+    for name, values, kinds in (
+        ("nll", nll_N, sentences.kinds),
+        ("nll_subset", nll_N[of_subset], kinds_S),
+        ("nll_iw", iw_S, kinds_S),
+    ):
+        columns[name], columns[f"{name}_se"] = estimators.mean_and_se(values, kinds)
     return columns
 
 
@@ -136,25 +143,21 @@ def size_columns(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
 
 
 def decoder_gain(
-    network: Network,
-    sentences: Sentences,
-    z_ND: Tensor,
-    settings: EvaluationSettings,
-    seed: int,
+    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, codes: int, seed: int
 ) -> Tensor:
-    """`estimators.decoder_gain` of a subset: each sentence's own code against those of others, chosen by its hash."""
-    codes = min(settings.gain_codes, len(sentences))
+    """`estimators.decoder_gain` (S): each sentence of the subset, its own code against those of others, drawn by its
+    hash from all sentences."""
+    codes = min(codes, len(sentences))
     order = hashed_order(sentences, "gain codes")
-    subset = hashed_subset(sentences, settings.gain_sentences, "gain")
-    log_p_NK = torch.empty(len(subset), codes, dtype=torch.float64)
+    log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
     with progress("evaluate: gain", len(subset), "sentences") as bar:
         for row, n in enumerate(subset):
-            rng = np.random.Generator(np.random.Philox(key=sentence_hash(sentences[n], seed, "gain")))
-            others = [i for i in order[rng.choice(len(order), codes, replace=False)] if i != n][: codes - 1]
-            z_KD = z_ND[[n, *others]]
-            log_p_NK[row] = -reconstruction_of_codes(network, sentences, n, z_KD)
+            key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
+            drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
+            others = [i for i in drawn if i != n][: codes - 1]
+            log_p_SK[row] = -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
             bar.advance()
-    return estimators.decoder_gain(log_p_NK)
+    return estimators.decoder_gain(log_p_SK)
 
 
 def write_posterior(path: Path, words: list[str], mu_ND: Tensor, log_var_ND: Tensor) -> None:

@@ -303,9 +303,30 @@ MUTANTS = [
     Mutant(
         "all sentences are measured with the same noise",
         "textvae/corpus.py",
-        "key=sentence_hash(tokens, seed, purpose)",
-        "key=sentence_hash(tokens[:0], seed, purpose)",
+        "key=sentence_hash(tokens, seed, purpose, copy)",
+        "key=sentence_hash(tokens[:0], seed, purpose, copy)",
         "test_corpus.py",
+    ),
+    Mutant(
+        "equal sentences share one draw of noise",
+        "textvae/corpus.py",
+        'key = f"{seed}:{purpose}" + (f":{copy}" if copy else "")',
+        'key = f"{seed}:{purpose}"',
+        "test_repeated.py",
+    ),
+    Mutant(
+        "a standard error counts copies as if they were said anew",
+        "textvae/estimators.py",
+        "error = max(error, correction * totals_G.norm().item() / len(values_N))",
+        "pass",
+        "test_repeated.py",
+    ),
+    Mutant(
+        "an evaluation forms the gradient of the output layer",
+        "textvae/softmax.py",
+        "if torch.is_grad_enabled() and (",
+        "if (",
+        "test_softmax.py",
     ),
     Mutant(
         "the learning rate decays while the schedule has not settled",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ def log_density(z: Tensor, mu: Tensor, log_var: Tensor) -> float:
 
 def log_mean_exp(values: list[float]) -> float:
     return max(values) + math.log(math.fsum(math.exp(value - max(values)) for value in values) / len(values))
+
+
+def copy_number(sentences: Sentences, n: int) -> int:
+    """How many equal sentences stand before sentence n."""
+    return sum(sentences[m].tolist() == sentences[n].tolist() for m in range(n))
+
+
+def standard_error(values: list[float], texts: list[tuple[int, ...]]) -> float:
+    """By loops: each sentence by itself, or equal ones as one cluster, whichever is larger."""
+    plain, mean, groups = np.std(values, ddof=1) / math.sqrt(len(values)), np.mean(values), set(texts)
+    squares = [sum(v - mean for v, own in zip(values, texts, strict=True) if own == text) ** 2 for text in groups]
+    clustered = math.sqrt(len(groups) / (len(groups) - 1) * math.fsum(squares)) / len(values)
+    return max(plain, clustered)
+
+
+def texts_of(sentences: Sentences, indices: Iterable[int]) -> list[tuple[int, ...]]:
+    return [tuple(sentences[n].tolist()) for n in indices]
 
 
 def informative_vae(corpus: Corpus) -> Network:
@@ -101,10 +119,11 @@ def test_one_sentence_under_many_codes(
     torch.testing.assert_close(reconstruction_of_codes(vae, corpus.test, 3, z), expected, atol=1e-5, rtol=0)
 
 
-def explicit_iw_nll(network: Network, words: list[int], seed: int, samples: int) -> float:
+def explicit_iw_nll(network: Network, sentences: Sentences, n: int, seed: int, samples: int) -> float:
     assert network.encoder is not None
+    words, copy = sentences[n].tolist(), copy_number(sentences, n)
     mu, log_var, _ = reference.posterior(network.encoder, words)
-    noise = hashed_normal(np.array(words, dtype=np.int32), seed, (samples, MODEL.latent), "nll_iw")
+    noise = hashed_normal(np.array(words, dtype=np.int32), seed, (samples, MODEL.latent), "nll_iw", copy)
     weights = []
     for k in range(samples):
         z = mu + torch.exp(log_var / 2) * noise[k]
@@ -115,7 +134,7 @@ def explicit_iw_nll(network: Network, words: list[int], seed: int, samples: int)
 
 def test_the_importance_weighted_nll_is_burdas(vae: Network, corpus: Corpus) -> None:
     nll = importance_weighted_nll(vae, corpus.test, 6, SEED)
-    expected = [explicit_iw_nll(vae, corpus.test[n].tolist(), SEED, 6) for n in range(len(corpus.test))]
+    expected = [explicit_iw_nll(vae, corpus.test, n, SEED, 6) for n in range(len(corpus.test))]
     assert nll.tolist() == pytest.approx(expected, abs=1e-4)
 
 
@@ -126,14 +145,17 @@ def test_validation_is_the_elbo_at_beta_one(vae: Network, corpus: Corpus) -> Non
     for n in range(len(corpus.valid)):
         words = corpus.valid[n].tolist()
         mu, log_var, _ = reference.posterior(vae.encoder, words)
-        z = mu + torch.exp(log_var / 2) * hashed_normal(corpus.valid[n], SEED, (MODEL.latent,), "validation")
+        z = mu + torch.exp(log_var / 2) * hashed_normal(
+            corpus.valid[n], SEED, (MODEL.latent,), "validation", copy_number(corpus.valid, n)
+        )
         losses.append(-reference.log_prob(vae.decoder, words, z))
         kl.append(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2))
     assert columns["valid_reconstruction"] == pytest.approx(np.mean(losses), abs=1e-4)
     assert columns["valid_kl"] == pytest.approx(np.mean(kl), abs=1e-4)
     assert columns["valid_nll"] == pytest.approx(np.mean(losses) + np.mean(kl), abs=1e-4)
     subset = hashed_subset(corpus.valid, 5, "validation nll_iw")
-    expected = np.mean([explicit_iw_nll(vae, corpus.valid[n].tolist(), SEED, 4) for n in subset])
+    chosen = corpus.valid.subset(subset)
+    expected = np.mean([explicit_iw_nll(vae, chosen, n, SEED, 4) for n in range(5)])
     assert columns["valid_nll_iw"] == pytest.approx(expected, abs=1e-4)
     assert columns["valid_mi"] <= math.log(len(corpus.valid))
     assert columns["valid_mi_batch"] == pytest.approx(columns["valid_mi"]), "12 sentences are less than a batch of 32"
@@ -201,25 +223,27 @@ def test_nll_kl_and_perplexity_are_those_of_a_loop(metrics: dict[str, Any], vae:
         kl.append(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2))
         losses = []
         for sample in range(SETTINGS.elbo_samples):
-            noise = hashed_normal(corpus.test[n], SEED, (MODEL.latent,), f"elbo {sample}")
+            copy = copy_number(corpus.test, n)
+            noise = hashed_normal(corpus.test[n], SEED, (MODEL.latent,), f"elbo {sample}", copy)
             losses.append(-reference.log_prob(vae.decoder, words, mu + torch.exp(log_var / 2) * noise))
         nll.append(np.mean(losses) + kl[-1])
         tokens += len(words) + 1
     count = len(nll)
     expected = {
         "nll": np.mean(nll),
-        "nll_se": np.std(nll, ddof=1) / math.sqrt(count),
+        "nll_se": standard_error(nll, texts_of(corpus.test, range(count))),
         "kl": np.mean(kl),
-        "kl_se": np.std(kl, ddof=1) / math.sqrt(count),
+        "kl_se": standard_error(kl, texts_of(corpus.test, range(count))),
         "ppl": math.exp(np.sum(nll) / tokens),
     }
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert (metrics["sentences"], metrics["tokens"]) == (count, tokens)
 
     subset = hashed_subset(corpus.test, SETTINGS.iw_sentences, "nll_iw")
-    iw = [explicit_iw_nll(vae, corpus.test[n].tolist(), SEED, SETTINGS.iw_samples) for n in subset]
+    chosen = corpus.test.subset(subset)
+    iw = [explicit_iw_nll(vae, chosen, n, SEED, SETTINGS.iw_samples) for n in range(6)]
     assert metrics["nll_iw"] == pytest.approx(np.mean(iw), rel=1e-5)
-    assert metrics["nll_iw_se"] == pytest.approx(np.std(iw, ddof=1) / math.sqrt(6), rel=1e-4)
+    assert metrics["nll_iw_se"] == pytest.approx(standard_error(iw, texts_of(chosen, range(6))), rel=1e-4)
     assert metrics["nll_subset"] == pytest.approx(np.mean([nll[n] for n in subset]), rel=1e-5)
     assert (metrics["iw_sentences"], metrics["iw_samples"], metrics["gain_sentences"]) == (6, 4, 9)
 
@@ -231,7 +255,8 @@ def test_the_information_is_that_of_the_last_samples(metrics: dict[str, Any], va
     found = [reference.posterior(vae.encoder, corpus.test[n].tolist())[:2] for n in range(count)]
     terms: dict[str, list[float]] = {"mi": [], "mi_upper": [], "kl_agg": []}
     for n, (mu, log_var) in enumerate(found):
-        z = mu + torch.exp(log_var / 2) * hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1")
+        noise = hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1", copy_number(corpus.test, n))
+        z = mu + torch.exp(log_var / 2) * noise
         densities = [log_density(z, *other) for other in found]
         own, others = densities[n], densities[:n] + densities[n + 1 :]
         terms["mi"].append(own - log_mean_exp(densities))
@@ -239,7 +264,8 @@ def test_the_information_is_that_of_the_last_samples(metrics: dict[str, Any], va
         terms["kl_agg"].append(log_mean_exp(densities) - log_density(z, torch.zeros_like(z), torch.zeros_like(z)))
     for name, values in terms.items():
         assert metrics[name] == pytest.approx(np.mean(values), abs=1e-4)
-        assert metrics[f"{name}_se"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(count), abs=1e-4)
+        expected = standard_error(values, texts_of(corpus.test, range(count)))
+        assert metrics[f"{name}_se"] == pytest.approx(expected, abs=1e-4)
     assert metrics["mi_batch"] == pytest.approx(metrics["mi"]), "14 sentences are less than a batch of 32"
     assert metrics["mi"] > 0.5, "posteriors that are all alike would prove little"
     means = torch.stack([mu for mu, _ in found])
@@ -256,9 +282,11 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
     codes = []
     for n in range(count):
         mu, log_var, _ = reference.posterior(vae.encoder, corpus.test[n].tolist())
-        codes.append(mu + torch.exp(log_var / 2) * hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1"))
+        noise = hashed_normal(corpus.test[n], SEED, (MODEL.latent,), "elbo 1", copy_number(corpus.test, n))
+        codes.append(mu + torch.exp(log_var / 2) * noise)
     gains = []
-    for n in hashed_subset(corpus.test, SETTINGS.gain_sentences, "gain"):
+    subset = hashed_subset(corpus.test, SETTINGS.gain_sentences, "gain")
+    for n in subset:
         scores = [reference.log_prob(vae.decoder, corpus.test[n].tolist(), code) for code in codes]
         gains.append(scores[n] - log_mean_exp(scores))
     for asked in (count, 1000):
@@ -266,7 +294,7 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
         all_codes = SETTINGS.model_copy(update={"gain_codes": asked})
         ours = evaluate(model=model, corpus=corpus_folder, settings=all_codes, evaluation=out)
         assert ours["gain"] == pytest.approx(np.mean(gains), abs=1e-4)
-        assert ours["gain_se"] == pytest.approx(np.std(gains, ddof=1) / math.sqrt(len(gains)), abs=1e-4)
+        assert ours["gain_se"] == pytest.approx(standard_error(gains, texts_of(corpus.test, subset)), abs=1e-4)
 
 
 def test_the_gain_is_zero_where_the_decoder_ignores_the_code(
@@ -312,8 +340,8 @@ def test_no_number_depends_on_the_batches(
 def test_no_number_depends_on_the_order_of_the_sentences(
     metrics: dict[str, Any], model: Path, corpus: Corpus, corpus_folder: Path, tmp_path: Path
 ) -> None:
-    texts = {tuple(corpus.test[n].tolist()) for n in range(len(corpus.test))}
-    assert len(texts) < len(corpus.test), "some sentence is there twice, the harder case"
+    texts = texts_of(corpus.test, range(len(corpus.test)))
+    assert len(set(texts)) < len(texts), "some sentence is there twice, the harder case"
     for attempt in range(3):
         order = np.random.default_rng(attempt).permutation(len(corpus.test))
         shutil.copytree(corpus_folder, tmp_path / str(attempt))

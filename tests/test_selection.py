@@ -47,26 +47,31 @@ def run(corpus: Path, alpha: Any, outputs: Path, **objective: Any) -> None:
 # --- the rule ----------------------------------------------------------------------------------------------------
 
 BEST = torch.tensor([10.0, 20.0, 30.0, 40.0]).double()
+DIFFERENT = torch.arange(4)
 
 
 def test_within_one_paired_standard_error_the_highest_mi_is_kept() -> None:
     # Differences 3, -1, 3, -1: mean 1, standard deviation 4/sqrt(3), standard error 2/sqrt(3) = 1.155.
     near = BEST + torch.tensor([3.0, -1.0, 3.0, -1.0]).double()
-    index, differences = keep([near, BEST], mi=[0.5, 0.1])
+    index, differences = keep([near, BEST], mi=[0.5, 0.1], kinds_S=DIFFERENT)
     assert index == 0
     assert differences[0] == pytest.approx((1.0, 2 / 3**0.5))
     assert differences[1] == (0.0, 0.0)
-    assert keep([near, BEST], mi=[0.1, 0.5])[0] == 1
+    assert keep([near, BEST], mi=[0.1, 0.5], kinds_S=DIFFERENT)[0] == 1
 
 
 def test_the_standard_error_is_of_the_difference_not_of_the_values() -> None:
     # A constant difference of 0.1 has no standard error, however much the sentences differ among themselves.
-    assert keep([BEST + 0.1, BEST], mi=[9.0, 0.0])[0] == 1
+    assert keep([BEST + 0.1, BEST], mi=[9.0, 0.0], kinds_S=DIFFERENT)[0] == 1
 
 
 def test_outside_one_standard_error_no_mi_helps() -> None:
     # Differences 3, 0, 3, 0: mean 1.5, standard error sqrt(3)/2 = 0.87.
-    assert keep([BEST, BEST + torch.tensor([3.0, 0.0, 3.0, 0.0]).double()], mi=[0.0, 9.0])[0] == 0
+    worse = BEST + torch.tensor([3.0, 0.0, 3.0, 0.0]).double()
+    assert keep([BEST, worse], mi=[0.0, 9.0], kinds_S=DIFFERENT)[0] == 0
+    # If the first and the third sentence are one, and so are the others, its two clusters have residuals of 3 and -3:
+    # sqrt(2 / 1 * (9 + 9)) / 4 = 1.5, and the difference is within it.
+    assert keep([BEST, worse], mi=[0.0, 9.0], kinds_S=torch.tensor([0, 1, 0, 1]))[0] == 1
 
 
 # --- the step ----------------------------------------------------------------------------------------------------

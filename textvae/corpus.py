@@ -6,8 +6,10 @@ Shapes: B sentences in a batch, T positions, N sentences in a split.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,23 @@ class Sentences:
     def lengths(self) -> IntArray:
         """Tokens per sentence (N), EOS not counted."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def kinds(self) -> Tensor:
+        """A number (N) that equal sentences share, counted from 0 in the order in which they first occur."""
+        numbers: dict[bytes, int] = {}
+        return torch.tensor([numbers.setdefault(self[n].tobytes(), len(numbers)) for n in range(len(self))])
+
+    @cached_property
+    def copies(self) -> list[int]:
+        """How many equal sentences stand before each (N). Sentence and copy key all noise: equal sentences draw
+        independently, and since they are equal it does not matter which of them comes first."""
+        seen: Counter[int] = Counter()
+        copies = []
+        for kind in self.kinds.tolist():
+            copies.append(seen[kind])
+            seen[kind] += 1
+        return copies
 
     def subset(self, indices: IntArray) -> Sentences:
         """The sentences at `indices`, in that order."""
@@ -156,9 +175,11 @@ def evaluation_batches(sentences: Sentences, max_tokens: int, device: torch.devi
         start = stop
 
 
-def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "") -> int:
-    """A 128-bit hash of a sentence and a seed: what keys its noise, so that no number depends on batches or order."""
-    digest = hashlib.blake2b(tokens.astype("<i4").tobytes(), digest_size=16, key=f"{seed}:{purpose}".encode())
+def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "", copy: int = 0) -> int:
+    """A 128-bit hash of a sentence, the number of its copy and a seed: what keys its noise, so that no number depends
+    on batches or order. By the sentence alone, equal ones would share one draw."""
+    key = f"{seed}:{purpose}" + (f":{copy}" if copy else "")
+    digest = hashlib.blake2b(tokens.astype("<i4").tobytes(), digest_size=16, key=key.encode())
     return int.from_bytes(digest.digest(), "little")
 
 
@@ -168,8 +189,8 @@ def hashed_subset(sentences: Sentences, size: int, purpose: str) -> IntArray:
 
 
 def hashed_order(sentences: Sentences, purpose: str) -> IntArray:
-    """All positions in the order of the sentences' hashes: a fixed shuffle, whatever the order of the file."""
-    keys = [sentence_hash(sentences[i], 0, purpose) for i in range(len(sentences))]
+    """All positions in the order of the hashes of (sentence, copy): a fixed shuffle, whatever the order of the file."""
+    keys = [sentence_hash(sentences[n], 0, purpose, copy) for n, copy in enumerate(sentences.copies)]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
@@ -181,12 +202,16 @@ def hashed_batches(sentences: Sentences, size: int) -> Tensor:
     return batch_of_N
 
 
-def hashed_normal(tokens: npt.NDArray[np.int32], seed: int, shape: tuple[int, ...], purpose: str) -> Tensor:
-    """Standard normal noise of a shape, float64, keyed by a sentence's hash and the seed."""
-    generator = np.random.Generator(np.random.Philox(key=sentence_hash(tokens, seed, purpose)))
+def hashed_normal(
+    tokens: npt.NDArray[np.int32], seed: int, shape: tuple[int, ...], purpose: str, copy: int = 0
+) -> Tensor:
+    """Standard normal noise of a shape, float64, keyed by the hash of a sentence, its copy and the seed."""
+    generator = np.random.Generator(np.random.Philox(key=sentence_hash(tokens, seed, purpose, copy)))
     return torch.from_numpy(generator.standard_normal(shape))
 
 
 def hashed_normals(sentences: Sentences, seed: int, size: int, purpose: str) -> Tensor:
-    """`hashed_normal` of every sentence: (N, size), float64."""
-    return torch.stack([hashed_normal(sentences[i], seed, (size,), purpose) for i in range(len(sentences))])
+    """`hashed_normal` of every sentence: (N, size), float64, independent also between equal ones."""
+    return torch.stack(
+        [hashed_normal(sentences[n], seed, (size,), purpose, copy) for n, copy in enumerate(sentences.copies)]
+    )

@@ -38,15 +38,30 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
-def mean_and_se(values_N: Tensor) -> tuple[float, float]:
+def mean_and_se(values_N: Tensor, kinds_N: Tensor | None = None) -> tuple[float, float]:
     """The mean over sentences and its standard error, std (N - 1 in the denominator) / sqrt(N), in float64.
+
+    `kinds_N` are numbers that equal sentences share. A corpus may hold a sentence many times because it was copied, not
+    because it was said anew; so where there are copies the error is the larger of that and of the one with the G
+    different sentences as clusters, sqrt(G / (G - 1) sum_g (sum_{n in g} (value_n - mean))^2) / N (Liang & Zeger 1986;
+    the larger: with few clusters the second is too small by chance, Angrist & Pischke 2009, section 8.2).
 
     Raises ValueError below two values: one has no standard error.
     """
     if values_N.ndim != 1 or len(values_N) < 2:
         raise ValueError(f"a standard error needs a vector of at least 2 values, not {tuple(values_N.shape)}")
+    if kinds_N is not None and kinds_N.shape != values_N.shape:
+        raise ValueError(f"{tuple(kinds_N.shape)} numbers of sentences do not fit {tuple(values_N.shape)} values")
     values_N = values_N.detach().double()
-    return values_N.mean().item(), values_N.std(correction=1).item() / math.sqrt(len(values_N))
+    mean, error = values_N.mean().item(), values_N.std(correction=1).item() / math.sqrt(len(values_N))
+    if kinds_N is None:
+        return mean, error
+    clusters_G, cluster_of_N = torch.unique(kinds_N, return_inverse=True)
+    if 1 < len(clusters_G) < len(values_N):
+        totals_G = torch.zeros(len(clusters_G), dtype=torch.float64).index_add_(0, cluster_of_N, values_N - mean)
+        correction = math.sqrt(len(clusters_G) / (len(clusters_G) - 1))
+        error = max(error, correction * totals_G.norm().item() / len(values_N))
+    return mean, error
 
 
 def importance_weighted_nll(log_p_xz_NK: Tensor, log_q_z_NK: Tensor) -> Tensor:
@@ -134,7 +149,9 @@ class LatentInformation:
     kl_agg_se: float
 
 
-def mutual_information(mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> LatentInformation:
+def mutual_information(
+    mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor, kinds_N: Tensor | None = None
+) -> LatentInformation:
     """The terms of eq. 6 from one posterior sample per sentence, z_n ~ q(z|x_n), q(z) over all N sentences.
 
         mi         = mean [log q(z_n|x_n) - log q(z_n)], eq. 9
@@ -147,7 +164,8 @@ def mutual_information(mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> Laten
     (both: Poole et al. 2019, with the exact conditional as critic). kl_agg is unbiased for the empirical
     distribution too, hence for the other an upper bound by as much as mi is a lower one. The
     standard errors are those of the sampled z given the sentences, and a little too large for it: they count the
-    spread between sentences as well. Raises ValueError below two sentences.
+    spread between sentences as well, equal ones (`kinds_N`) as `mean_and_se` says. `kl_difference_se` alone counts
+    every z by itself, since its mean is 0 for each. Raises ValueError below two sentences.
     """
     if z_ND.shape != mu_ND.shape or len(z_ND) < 2:
         raise ValueError(
@@ -159,12 +177,12 @@ def mutual_information(mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> Laten
     own_N = torch.arange(len(z_ND), device=z_ND.device)
     log_q_z_N, log_q_others_N = log_aggregate_posterior(z_ND, mu_ND, log_var_ND, own_N)
     kl_N = gaussian_kl(mu_ND, log_var_ND)
-    mi, mi_se = mean_and_se(log_q_z_x_N - log_q_z_N)
-    mi_upper, mi_upper_se = mean_and_se(log_q_z_x_N - log_q_others_N)
-    kl, kl_se = mean_and_se(kl_N)
-    kl_sampled, kl_sampled_se = mean_and_se(log_q_z_x_N - log_p_z_N)
+    mi, mi_se = mean_and_se(log_q_z_x_N - log_q_z_N, kinds_N)
+    mi_upper, mi_upper_se = mean_and_se(log_q_z_x_N - log_q_others_N, kinds_N)
+    kl, kl_se = mean_and_se(kl_N, kinds_N)
+    kl_sampled, kl_sampled_se = mean_and_se(log_q_z_x_N - log_p_z_N, kinds_N)
     _, kl_difference_se = mean_and_se(log_q_z_x_N - log_p_z_N - kl_N)
-    kl_agg, kl_agg_se = mean_and_se(log_q_z_N - log_p_z_N)
+    kl_agg, kl_agg_se = mean_and_se(log_q_z_N - log_p_z_N, kinds_N)
     return LatentInformation(
         sentences=len(z_ND),
         mi=mi, mi_se=mi_se,

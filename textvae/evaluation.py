@@ -81,11 +81,11 @@ def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, 
 def importance_weighted_nll(
     network: Network, sentences: Sentences, samples: int, seed: int, bar: Progress | None = None
 ) -> Tensor:
-    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence and seed."""
+    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed."""
     mu_ND, log_var_ND = posteriors(network, sentences)
     nll_N = torch.empty(len(sentences), dtype=torch.float64)
-    for n in range(len(sentences)):
-        noise_KD = hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw")
+    for n, copy in enumerate(sentences.copies):
+        noise_KD = hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw", copy)
         z_KD = reparameterised(mu_ND[n], log_var_ND[n], noise_KD)
         log_p_xz_K = estimators.standard_normal_log_prob(z_KD) - reconstruction_of_codes(network, sentences, n, z_KD)
         log_q_K = estimators.gaussian_log_prob(z_KD, mu_ND[n], log_var_ND[n])
@@ -119,7 +119,7 @@ def validation(
     z_ND = reparameterised(mu_ND, log_var_ND, noise_ND)
     reconstruction_N = reconstruction(network, sentences, z_ND)
     kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
-    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND)
+    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
     return {
         "valid_nll": float((reconstruction_N + kl_N).mean()),
         "valid_reconstruction": float(reconstruction_N.mean()),

@@ -44,13 +44,13 @@ class Candidate:
         return row["valid_mi"]
 
 
-def keep(nll_iw: Sequence[Tensor], mi: Sequence[float]) -> tuple[int, list[tuple[float, float]]]:
-    """RULE itself, on the NLL-IW (S) of the same S sentences and the MI of each candidate.
+def keep(nll_iw: Sequence[Tensor], mi: Sequence[float], kinds_S: Tensor) -> tuple[int, list[tuple[float, float]]]:
+    """RULE itself, on the NLL-IW (S) of the same S sentences (`kinds_S`: equal ones share a number) and each MI.
 
     Returns: the index of the one kept, and for each the mean of its difference to the best and its standard error.
     """
     best_S = min(nll_iw, key=lambda nll_S: float(nll_S.mean()))
-    differences = [estimators.mean_and_se(nll_S - best_S) for nll_S in nll_iw]
+    differences = [estimators.mean_and_se(nll_S - best_S, kinds_S) for nll_S in nll_iw]
     eligible = [i for i, (difference, se) in enumerate(differences) if difference <= se]
     return max(eligible, key=lambda i: mi[i]), differences
 
@@ -61,7 +61,8 @@ def choose(
     """The candidate that RULE keeps (the first, where all diverged), and what candidates.json says of them all."""
     finished = [c for c in candidates if c.outcome.failure is None]
     nll_iw = [c.nll_iw(valid, seed) for c in finished]
-    index, differences = keep(nll_iw, [c.mi for c in finished]) if finished else (0, [])
+    kinds_S = validation_subset(valid, candidates[0].settings.training.iw_sentences).kinds
+    index, differences = keep(nll_iw, [c.mi for c in finished], kinds_S) if finished else (0, [])
     chosen = (finished or candidates)[index]
     measured = {
         c.value: {
