@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -72,6 +75,23 @@ def test_without_gradients_the_values_are_the_same() -> None:
     with torch.inference_mode():
         without = linear_cross_entropy(rows, weight, targets)[1]
     assert torch.equal(without, linear_cross_entropy(rows, weight, targets)[1])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_there_is_one_matrix_product_a_chunk(
+    mode: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights as a network has them, Parameters: a gradient is a second and a third product as large as the first."""
+    monkeypatch.setattr(softmax, "CHUNK_ROWS", 3)
+    rows, weight, targets = problem()
+    layer = torch.nn.Parameter(weight.detach())
+    counted = []
+    for context, inputs in ((mode(), rows.detach()), (nullcontext(), rows)):
+        with context, torch.profiler.profile() as profile:
+            linear_cross_entropy(inputs, layer, targets)
+        names = [event.name for event in profile.events()]
+        counted.append((sum(name in ("aten::mm", "aten::addmm_") for name in names), names.count("aten::softmax")))
+    assert counted == [(3, 0), (9, 3)]
 
 
 def test_large_logits_do_not_overflow_in_float32() -> None:

@@ -1,7 +1,7 @@
 """The output layer and its cross-entropy in one function, in chunks of rows: the full logits never exist.
 
 The softmax is two thirds of a training step and its logits most of the memory. Here the gradient is formed in the
-forward pass. Shapes: R rows (token positions), H hidden, V classes.
+forward pass, where there will be a backward one. Shapes: R rows (token positions), H hidden, V classes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(rows_RH), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
             logits, targets = rows_RH[chunk] @ weight_VH.T, targets_R[chunk, None]
-            # log_softmax, not logsumexp, which is ten times slower on a CPU
-            losses_R[chunk] = -torch.log_softmax(logits, dim=1).gather(1, targets)[:, 0]
-            if grad_rows_RH is None and grad_weight_VH is None:
-                continue
+            losses_R[chunk] = _cross_entropy(logits, targets)
             residual = torch.softmax(logits, dim=1)  # d loss / d logits = softmax - one-hot
             residual.scatter_add_(1, targets, residual.new_full(targets.shape, -1.0))
             if grad_rows_RH is not None:
@@ -53,5 +50,17 @@ def linear_cross_entropy(rows_RH: Tensor, weight_VH: Tensor, targets_R: Tensor) 
     Args: rows_RH, weight_VH float; targets_R int64 in [0, V).
     Returns: the sum over rows (differentiable in rows and weight) and the losses (R), detached.
     """
-    total, losses_R = _LinearCrossEntropy.apply(rows_RH, weight_VH, targets_R)  # type: ignore[no-untyped-call]
-    return total, losses_R
+    # Asked here: inside `forward` gradients are always off, and a parameter's `needs_input_grad` is True under no_grad.
+    if torch.is_grad_enabled() and (rows_RH.requires_grad or weight_VH.requires_grad):
+        total, losses_R = _LinearCrossEntropy.apply(rows_RH, weight_VH, targets_R)  # type: ignore[no-untyped-call]
+        return total, losses_R
+    losses_R = rows_RH.new_empty(len(rows_RH))
+    for start in range(0, len(rows_RH), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        losses_R[chunk] = _cross_entropy(rows_RH[chunk] @ weight_VH.T, targets_R[chunk, None])
+    return losses_R.sum(), losses_R
+
+
+def _cross_entropy(logits_RV: Tensor, targets_R1: Tensor) -> Tensor:
+    """losses_R, by log_softmax, not logsumexp, which is ten times slower on a CPU."""
+    return -torch.log_softmax(logits_RV, dim=1).gather(1, targets_R1)[:, 0]
