@@ -43,8 +43,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on the test set: NLL, NLL-IW, KL, PPL, MI, gain, AU, with standard errors.
 
-    Also writes every sentence's posterior (posterior.parquet). Ends with exit code 70 when a number
-    contradicts mathematics (MI above log N, say); the numbers are printed, nothing is written.
+    Also writes every sentence's posterior (posterior.parquet). A model whose NLL is not finite, or that of no
+    model, is marked as diverged. Ends with exit code 70 when a number contradicts mathematics (MI above
+    log N, say); the numbers are printed, nothing is written.
 
     \b
     Examples:
@@ -67,6 +68,9 @@ def evaluate(
             mu_ND, log_var_ND = posteriors(trained.network, sentences)
             metrics |= measure(trained.network, sentences, mu_ND, log_var_ND, settings, seed)
             words = [trained.vocabulary.decode(sentences[i]) for i in range(len(sentences))]
+        if metrics["status"] == "diverged":
+            print(f"DIVERGED: {metrics['failure']['message']}; the report will show it as such", file=sys.stderr)
+            words, mu_ND, log_var_ND = [], mu_ND[:0], log_var_ND[:0]
     write_posterior(evaluation / "posterior.parquet", words, mu_ND, log_var_ND)
     write_json(evaluation / "metrics.json", metrics)
     return {key: value for key, value in metrics.items() if value is not None}
@@ -75,6 +79,8 @@ def evaluate(
 def measure_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> dict[str, Any]:
     """LSTM-LM's columns: its NLL is exact, so NLL-IW is the NLL of that subset."""
     nll_N = reconstruction(network, sentences, None)
+    if diverged := outcome(sentences, nll_N):
+        return diverged
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     on_subset = nll_columns(sentences, nll_N, subset, nll_N[torch.from_numpy(subset)])
     return {**on_subset, **size_columns(sentences, nll_N), "iw_sentences": len(subset), "iw_samples": None}
@@ -95,6 +101,8 @@ def measure(
         z_ND = reparameterised(mu_ND, log_var_ND, hashed_normals(sentences, seed, network.latent, f"elbo {sample}"))
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
+    if diverged := outcome(sentences, nll_N):
+        return diverged
     information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
@@ -120,6 +128,15 @@ def measure(
         print(metrics, file=sys.stderr)
         raise BrokenResultError("; ".join(problems) + ". Nothing was written: this is a bug, please report it")
     return metrics
+
+
+def outcome(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
+    """What marks a model as diverged whose NLL is no model's; nothing for any other."""
+    tokens = int(sentences.lengths.sum()) + len(sentences)
+    reason = estimators.uselessness(float(nll_N.sum()), tokens)
+    return (
+        {} if reason is None else {"status": "diverged", "failure": {"message": f"diverged: evaluate found {reason}"}}
+    )
 
 
 def nll_columns(sentences: Sentences, nll_N: Tensor, subset: IntArray, iw_S: Tensor) -> dict[str, float]:

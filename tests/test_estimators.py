@@ -26,6 +26,7 @@ from textvae.estimators import (
     posterior_mean_variances,
     sanity_problems,
     standard_normal_log_prob,
+    uselessness,
 )
 
 
@@ -145,6 +146,15 @@ def test_nll_iw_of_long_sentences_neither_underflows_nor_loses_digits() -> None:
     torch.testing.assert_close(importance_weighted_nll(*single), double, rtol=0, atol=0)
     with pytest.raises(ValueError, match="one shape"):
         importance_weighted_nll(torch.zeros(2, 3), torch.zeros(2, 1))
+
+
+def test_an_nll_past_100_nats_a_token_or_not_finite_is_no_models() -> None:
+    assert uselessness(7 * math.log(1e6), 7) is None
+    assert uselessness(700.0, 7) is None
+    for total, shown in ((701.0, "100.1 nats"), (1e300, "1.429e+299"), (math.inf, "inf"), (math.nan, "nan")):
+        reason = uselessness(total, 7)
+        assert reason is not None
+        assert shown in reason
 
 
 def test_perplexity_of_a_uniform_model_is_its_vocabulary() -> None:

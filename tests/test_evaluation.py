@@ -389,6 +389,40 @@ def test_a_diverged_run_has_its_failure_and_no_numbers(
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
+def scaled(network: Network, name: str, factor: float) -> Network:
+    with torch.no_grad():
+        network.get_parameter(name).mul_(factor)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "factor"),
+    [
+        ("vae", "encoder.heads.weight", 1e3),  # a KL of thousands of nats
+        ("vae", "encoder.heads.weight", 1e30),
+        ("vae", "decoder.output.weight", 1e4),  # a perplexity past the largest float
+        ("lstm_lm", "decoder.output.weight", 1e4),
+        ("lstm_lm", "decoder.output.weight", math.inf),
+    ],
+)
+def test_numbers_of_no_use_are_a_diverged_run_not_a_crash(
+    kind: Kind, name: str, factor: float, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    network = scaled(random_network(kind, corpus.size).float(), name, factor)
+    metrics = measured(write(tmp_path / "model", network, corpus), corpus_folder, tmp_path / "evaluation")
+    assert metrics["status"] == "diverged"
+    assert "nats a token" in metrics["failure"]["message"]
+    assert all(metrics[measure] is None for measure in MEASURES)
+    assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
+
+
+def test_a_bad_model_is_still_measured(corpus: Corpus, corpus_folder: Path, tmp_path: Path) -> None:
+    network = scaled(random_network("lstm_lm", corpus.size).float(), "decoder.output.weight", 30)
+    metrics = measured(write(tmp_path / "model", network, corpus), corpus_folder, tmp_path / "evaluation")
+    assert metrics["status"] == "finished"
+    assert metrics["ppl"] > 1e6, "far worse than a uniform distribution over 14 classes"
+
+
 def test_a_number_that_contradicts_mathematics_ends_with_70_and_writes_nothing(
     model: Path,
     corpus_folder: Path,

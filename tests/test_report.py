@@ -157,6 +157,15 @@ def test_results_of_different_trainings_are_an_error(experiment: Path) -> None:
         make(experiment)
 
 
+def test_a_run_that_evaluate_found_to_be_of_no_use_is_a_failed_row(experiment: Path) -> None:
+    run = experiment / "runs/ptb/vae_mine/1"
+    metrics = read_json(run / "evaluation/metrics.json")
+    write_json(run / "evaluation/metrics.json", {**metrics, "status": "diverged", "failure": FAILURE})
+    row = results(make(experiment))["ptb", "vae_mine", "1"]
+    assert (row["status"], row["failure"]) == ("failed", FAILURE["message"])
+    assert row["fppl"] == "280.0", "what was measured of its sentences stays"
+
+
 def test_runs_outside_the_grid_and_unfinished_outputs_are_not_shown(experiment: Path) -> None:
     expected = (make(experiment) / "results.csv").read_bytes()
     write_run(

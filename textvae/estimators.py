@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
+USELESS_NLL = 100
 
 
 def gaussian_kl(mu_ND: Tensor, log_var_ND: Tensor) -> Tensor:
@@ -83,6 +84,15 @@ def perplexity(total_nll: float, total_tokens: int) -> float:
     if total_tokens < 1:
         raise ValueError(f"a perplexity needs at least one token, not {total_tokens}")
     return math.exp(total_nll / total_tokens)
+
+
+def uselessness(total_nll: float, total_tokens: int) -> str | None:
+    """Why an NLL (nats, of so many target tokens) is no model's, or None: it is not finite, or above 100 nats a token,
+    where a uniform distribution over a million words has 13.8. A perplexity is a number up to 709, so this comes first.
+    """
+    if total_nll <= USELESS_NLL * total_tokens:
+        return None
+    return f"an NLL of {total_nll / total_tokens:.4g} nats a token: above {USELESS_NLL} no number says anything"
 
 
 class AggregatePosterior(NamedTuple):

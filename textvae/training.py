@@ -20,6 +20,7 @@ from textvae.config import TrainSettings, validated
 from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
 from textvae.device import resolve_device
 from textvae.errors import SettingsError
+from textvae.estimators import uselessness
 from textvae.evaluation import validation
 from textvae.networks import Network
 from textvae.objectives import objective_class
@@ -55,7 +56,7 @@ class Position:
 
 @dataclass
 class Outcome:
-    """A finished or diverged training."""
+    """A finished or diverged training; one that learned nothing counts as diverged."""
 
     network: Network
     weights: Weights
@@ -144,6 +145,16 @@ class Trainer:
                 "step": step,
                 "term": error.term,
                 "largest_energy": error.largest_energy,
+            }
+        valid_tokens = int(self.valid.lengths.sum()) + len(self.valid)
+        reason = uselessness(self.at.best_nll * len(self.valid), valid_tokens)
+        if failure is None and reason is not None:
+            failure = {
+                "message": f"diverged: the best epoch, {self.at.best_epoch}, has {reason}",
+                "epoch": self.at.best_epoch,
+                "step": self.at.step,
+                "term": "valid_nll",
+                "largest_energy": self.objective.largest_energy,
             }
         selected = {
             "epoch": self.at.best_epoch,

@@ -67,13 +67,15 @@ class Run:
 
         Raises DataError where the run's own files contradict each other.
         """
-        said = {part["status"] for part in (self.config, self.metrics, self.ngram) if part is not None}
-        if len(said) > 1:
+        of_training = {part["status"] for part in (self.config, self.ngram) if part is not None}
+        measured = {self.metrics["status"]} if self.metrics is not None else set()
+        # What train calls finished, evaluate may find to be of no use; not the other way round.
+        if len(of_training) > 1 or (of_training == {"diverged"} and "finished" in measured):
             raise DataError(
-                f"{self.name}: its files say {' and '.join(sorted(said))}: they are of different trainings; run the "
+                f"{self.name}: its files say diverged and finished: they are of different trainings; run the "
                 "steps after train again"
             )
-        if said == {"diverged"}:
+        if "diverged" in of_training | measured:
             return "failed"
         return "pending" if self.missing else "finished"
 
