@@ -106,7 +106,7 @@ def estimate(
         steps=len(timed),
         tokens_per_second=rate,
         epochs=settings.training.epochs,
-        epoch_seconds=(int(train.lengths.sum()) + len(train)) / rate,
+        epoch_seconds=train.target_tokens / rate,
         validation_seconds=seconds * all_decoded / decoded,
         trainings=trainings,
     )

@@ -12,8 +12,9 @@ import test_mutual_information as bias
 from pydantic import BaseModel
 from tiny import SHORT, tiny_corpus, train_settings
 
-from components import evaluate, ngram
+from components import ngram
 from components.reporting import context, names, paper, results
+from textvae import measures
 from textvae.config import (
     EvaluationSettings,
     ExamplesSettings,
@@ -108,7 +109,7 @@ def assert_documented(text: str, columns: Any) -> None:
 def test_every_column_of_results_csv_is_explained() -> None:
     first_cells = " ".join(table_rows(section(METRICS, "## Every column of results.csv")))
     assert_documented(first_cells, results.COLUMNS)
-    assert_documented(METRICS.read_text(encoding="utf-8"), (*evaluate.MEASURES, *ngram.MEASURES))
+    assert_documented(METRICS.read_text(encoding="utf-8"), (*measures.MEASURES, *ngram.MEASURES))
 
 
 def test_every_column_of_the_report_is_named() -> None:

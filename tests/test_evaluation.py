@@ -19,7 +19,7 @@ from tiny_model import written
 from torch import Tensor
 from torch.distributions import Normal
 
-from components.evaluate import MEASURES, evaluate
+from components.evaluate import evaluate
 from textvae import estimators, evaluation
 from textvae.config import EvaluationSettings
 from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
@@ -30,6 +30,7 @@ from textvae.evaluation import (
     reconstruction_of_codes,
     validation,
 )
+from textvae.measures import MEASURES
 from textvae.networks import Kind, Network
 
 SEED = 5

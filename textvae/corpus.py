@@ -46,6 +46,11 @@ class Sentences:
         """Tokens per sentence (N), EOS not counted."""
         return np.diff(self.offsets)
 
+    @property
+    def target_tokens(self) -> int:
+        """Words and one EOS for every sentence: what a model predicts, and a perplexity's denominator."""
+        return int(self.lengths.sum()) + len(self)
+
     @cached_property
     def kinds(self) -> Tensor:
         """A number (N) that equal sentences share, counted from 0 in the order in which they first occur."""

@@ -127,8 +127,7 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to the end, or to the first non-finite loss. Raises TimeLimitError, TerminatedError: state saved."""
         self.resume()
-        epoch_tokens = int(self.train.lengths.sum()) + len(self.train)
-        remaining = (self.training.epochs - self.at.epoch) * epoch_tokens
+        remaining = (self.training.epochs - self.at.epoch) * self.train.target_tokens
         name = f"train {self.settings.dataset} {self.settings.system} seed {self.seed}"
         failure = None
         try:
@@ -146,8 +145,7 @@ class Trainer:
                 "term": error.term,
                 "largest_energy": error.largest_energy,
             }
-        valid_tokens = int(self.valid.lengths.sum()) + len(self.valid)
-        reason = uselessness(self.at.best_nll * len(self.valid), valid_tokens)
+        reason = uselessness(self.at.best_nll * len(self.valid), self.valid.target_tokens)
         if failure is None and reason is not None:
             failure = {
                 "message": f"diverged: the best epoch, {self.at.best_epoch}, has {reason}",
