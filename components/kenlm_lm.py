@@ -28,7 +28,10 @@ RESERVED_WORDS = ("<s>", "</s>", "<unk>", "<UNK>")
 SPACES = "\0\t\n\v\f\r "
 """Characters at which KenLM splits words."""
 RERUN = "rerun with --discount_fallback"
-"""What lmplz says where the counts of counts admit no Kneser-Ney discounts: tiny, repetitive or artificial text."""
+"""What lmplz says where the counts of counts admit no Kneser-Ney discounts: tiny, repetitive or artificial text, and
+text without a single n-gram of the order."""
+LOWEST_ORDER = 2
+"""That lmplz and the settings take."""
 STDERR_LINES = 8
 
 
@@ -50,9 +53,16 @@ class Perplexity:
 
 
 class LanguageModel:
-    """An n-gram model in memory. `discount_fallback`: its discounts are lmplz's stopgap, not estimated ones."""
+    """An n-gram model in memory.
 
-    def __init__(self, arpa: Path, discount_fallback: bool) -> None:
+    `order` is that of its longest n-grams: below the one asked for where no sentence is long enough for such an n-gram.
+    `discount_fallback`: its discounts are lmplz's stopgap, not estimated ones; `estimable_order` is then the highest
+    order of a model that needs none, None where every order does.
+    """
+
+    def __init__(
+        self, arpa: Path, order: int, discount_fallback: bool = False, estimable_order: int | None = None
+    ) -> None:
         try:
             import kenlm  # late, so that a machine that only compiles the pipeline needs no KenLM
         except ImportError as error:
@@ -63,11 +73,18 @@ class LanguageModel:
         config.arpa_complain = kenlm.ARPALoadComplain.NONE
         # The ARPA text, not KenLM's binary form: it is read once, and making the binary would read it as well.
         self._model: Any = kenlm.Model(str(arpa), config)
+        self.order = order
         self.discount_fallback = discount_fallback
+        self.estimable_order = estimable_order
 
     @classmethod
     def train(cls, sentences: Iterable[str], settings: NgramSettings, vocabulary_size: int = 0) -> LanguageModel:
-        """Train on `sentences`, which are streamed to lmplz (twice where it needs its fallback discounts).
+        """Train on `sentences`, which are streamed to lmplz, again for every order that it tries.
+
+        lmplz refuses an order of which it cannot estimate the discounts, for either of two reasons. Where the longest
+        sentence with its two markers is shorter than the order there are no such n-grams, and the model of the highest
+        order that has some gives every text the same probability: it is made. Otherwise the n-grams are too few or too
+        uniform, and the discounts are lmplz's stopgap.
 
         `vocabulary_size` pads the vocabulary: the uniform distribution below the unigrams is spread over at least this
         many words (the end of a sentence is one), so that each word that the text does not have gets 1/vocabulary_size
@@ -76,16 +93,26 @@ class LanguageModel:
         Raises UnavailableError without lmplz, SettingsError for a `memory` that will not do, DataError where lmplz
         refuses the text, OSError where the disk is full.
         """
-        options = ["--order", str(settings.order), "--memory", settings.memory, "--vocab_pad", str(vocabulary_size)]
         with tempfile.TemporaryDirectory(prefix="lmplz-") as name:
             folder = Path(name)
-            exit_code, stderr = run_lmplz(sentences, folder, options)
-            fallback = exit_code != 0 and RERUN in stderr
-            if fallback:
-                exit_code, stderr = run_lmplz(sentences, folder, [*options, "--discount_fallback"])
-            if exit_code != 0:
-                raise lmplz_error(exit_code, stderr, settings)
-            return cls(folder / "model.arpa", fallback)
+            arpa = folder / "model.arpa"
+
+            def estimated(order: int, *more: str) -> bool:
+                options = ["--order", str(order), "--memory", settings.memory, "--vocab_pad", str(vocabulary_size)]
+                exit_code, stderr = run_lmplz(sentences, folder, [*options, *more])
+                if exit_code != 0 and (more or RERUN not in stderr):
+                    raise lmplz_error(exit_code, stderr, settings.model_copy(update={"order": order}))
+                return exit_code == 0
+
+            order = settings.order
+            if estimated(order):
+                return cls(arpa, order)
+            order = min(order, max(map(words_of, sentences), default=0) + 2)
+            if order < settings.order and estimated(order):
+                return cls(arpa, order)
+            lower = next((lower for lower in range(order - 1, LOWEST_ORDER - 1, -1) if estimated(lower)), None)
+            estimated(order, "--discount_fallback")
+            return cls(arpa, order, True, lower)
 
     def perplexity(self, sentences: Iterable[str]) -> Perplexity:
         """The perplexity of a text. Raises DataError for a text without sentences."""
@@ -98,6 +125,11 @@ class LanguageModel:
         if tokens == 0:
             raise DataError("a text without a sentence has no perplexity")
         return Perplexity(log10, tokens, oov)
+
+
+def words_of(sentence: str) -> int:
+    """How many words a sentence has."""
+    return sentence.count(" ") + 1 if sentence else 0
 
 
 def run_lmplz(sentences: Iterable[str], folder: Path, options: list[str]) -> tuple[int, str]:

@@ -1,7 +1,8 @@
 """Forward and reverse perplexity of generated sentences under KenLM's 5-grams (section 5.3 of the paper)."""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.kenlm_lm import RESERVED_WORDS, SPACES, LanguageModel, Perplexity
+from components.kenlm_lm import RESERVED_WORDS, SPACES, LanguageModel
 from components.step import Input, Output, step
 from textvae.config import NgramSettings
 from textvae.errors import DataError
@@ -18,9 +19,15 @@ from textvae.files import write_json
 from textvae.progress import Progress, progress
 from textvae.vocabulary import FIRST_TARGET, UNK, UNKNOWN_WORD, Vocabulary
 
-IDENTITY = ("dataset", "system", "seed", "status", "failure", "decoding")
+IDENTITY = ("dataset", "system", "seed", "status", "failure", "decoding", "max_length")
 BATCH_SENTENCES = 4096
-MEASURES = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad")
+TEXTS = {"train": "the training text", "samples": "the generated text"}
+"""What language models are trained on."""
+MEASURES = (
+    *("fppl", "fppl_tokens", "fppl_oov", "fppl_order"),
+    *("rppl", "rppl_tokens", "rppl_oov", "rppl_order", "rppl_pad"),
+    "cut",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,21 @@ class Text:
         except (OSError, KeyError, pa.ArrowException) as error:
             raise DataError(f"{self.path} is damaged ({error}); run the step that writes it again") from None
 
+    def longer(self, words: int) -> int:
+        """How many sentences have more than so many words."""
+        return self._count("tokens", lambda tokens: pc.greater(pc.list_value_length(tokens), words))
+
+    def cut(self) -> int:
+        """How many generated sentences were cut before their end."""
+        return self._count("cut", lambda cut: cut)
+
+    def _count(self, column: str, chosen: Callable[[pa.Array], pa.BooleanArray]) -> int:
+        try:
+            batches = self._open().iter_batches(batch_size=BATCH_SENTENCES, columns=[column])
+            return sum(pc.sum(chosen(batch[column])).as_py() or 0 for batch in batches)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise DataError(f"{self.path} is damaged ({error}); run the step that writes it again") from None
+
     def _sentences(self, batch: pa.RecordBatch) -> pa.StringArray:
         tokens = batch["tokens"]
         ids = pc.min_max(tokens.values).as_py()
@@ -89,7 +111,8 @@ def ngram(
     FPPL is the perplexity of the generated sentences under a model of the training sentences: low where they are
     fluent. RPPL is that of the test sentences under a model of the generated ones: low where these are as diverse as
     real text, too. rppl_pad spreads that model's leftover probability over the corpus's vocabulary, so that generating
-    few words does not make the others cheap. Perplexities include unknown words and one end for every sentence.
+    few words does not make the others cheap. Perplexities include unknown words and one end for every sentence, also
+    for a generated one that was cut before its end: `cut` is their share.
 
     \b
     Examples:
@@ -107,24 +130,53 @@ def ngram(
             if len(text) == 0:
                 raise DataError(f"{text.path} has no sentence; run the step that writes it again")
 
-        model = LanguageModel.train(train, settings)
-        real = model.perplexity(test)
-        fallback = ["train"] if model.discount_fallback else []
+        models = {"train": LanguageModel.train(train, settings)}
+        real = models["train"].perplexity(test)
         measures: dict[str, Any] = dict.fromkeys((*MEASURES, "sentences"))
         if identity["status"] != "diverged":
-            measures = {"sentences": len(generated), **columns("fppl", model.perplexity(generated))}
-            model = LanguageModel.train(generated, settings)
-            measures |= columns("rppl", model.perplexity(test))
+            models["samples"] = LanguageModel.train(generated, settings)
+            measures = {
+                "sentences": len(generated),
+                **columns("fppl", models["train"], generated),
+                **columns("rppl", models["samples"], test),
+                "cut": generated.cut() / len(generated),
+            }
             # Padding leaves the counts alone, so both models of the samples need the fallback or neither does.
-            fallback += ["samples"] if model.discount_fallback else []
-            model = LanguageModel.train(generated, settings, vocabulary_size=len(vocabulary) - FIRST_TARGET)
-            measures["rppl_pad"] = model.perplexity(test).value
+            padded = LanguageModel.train(generated, settings, vocabulary_size=len(vocabulary) - FIRST_TARGET)
+            measures["rppl_pad"] = padded.perplexity(test).value
+        longer = train.longer(identity["max_length"])
 
+    fallback = {text: model.estimable_order for text, model in models.items() if model.discount_fallback}
     real_text = {"fppl": real.value, "tokens": real.tokens, "oov": real.oov}
-    content = {**identity, **measures, "order": settings.order, "discount_fallback": fallback, "real_text": real_text}
-    write_json(ngram, content)
-    shown = {**identity, **{name: measures[name] for name in ("fppl", "rppl", "rppl_pad")}}
+    stopgaps = {"discount_fallback": list(fallback), "estimable_order": fallback}
+    write_json(ngram, {**identity, **measures, "order": settings.order, **stopgaps, "real_text": real_text})
+    warn(models, settings, identity["max_length"], longer)
+    shown = {**identity, **{name: measures[name] for name in ("fppl", "rppl", "rppl_pad", "cut")}}
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def warn(models: Mapping[str, LanguageModel], settings: NgramSettings, max_length: int, longer: int) -> None:
+    """Say what keeps the numbers from being what they are called, and what to do."""
+    for text, model in models.items():
+        name = TEXTS[text]
+        if model.discount_fallback:
+            remedy = "there is too little of it, or it is too uniform (it repeats itself, or a line is a word)"
+            if model.estimable_order is not None:
+                remedy = f"with ngram.order: {model.estimable_order} they can be"
+            what = f"the {model.order}-gram discounts of {name} cannot be estimated, and lmplz's stopgap stands in"
+            print(f"warning: {what}: {remedy}", file=sys.stderr)
+        elif model.order < settings.order:
+            print(
+                f"warning: no sentence of {name} is long enough for a {settings.order}-gram; its language model is the "
+                f"one of ngram.order: {model.order}, and so are the numbers",
+                file=sys.stderr,
+            )
+    if longer:
+        print(
+            f"warning: {longer:,} training sentences have more words than sampling.max_length ({max_length}), "
+            "which cuts the generated ones: raise it",
+            file=sys.stderr,
+        )
 
 
 def words_by_id(vocabulary: Vocabulary) -> pa.Array:
@@ -150,9 +202,15 @@ def read_identity(generated: Text, train: Text) -> dict[str, Any]:
     return {key: written[key] for key in IDENTITY}
 
 
-def columns(name: str, perplexity: Perplexity) -> dict[str, float | int]:
+def columns(name: str, model: LanguageModel, text: Text) -> dict[str, float | int]:
     """A perplexity as it stands in ngram.json."""
-    return {name: perplexity.value, f"{name}_tokens": perplexity.tokens, f"{name}_oov": perplexity.oov}
+    found = model.perplexity(text)
+    return {
+        name: found.value,
+        f"{name}_tokens": found.tokens,
+        f"{name}_oov": found.oov,
+        f"{name}_order": model.order,
+    }
 
 
 if __name__ == "__main__":

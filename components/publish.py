@@ -226,7 +226,7 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
         metrics |= {key: value for key, value in numbers(read_json(evaluation)).items() if key != "seed"}
     if ngram.is_file():
         measured = read_json(ngram)
-        metrics |= {key: value for key, value in numbers(measured).items() if key.startswith(("fppl", "rppl"))}
+        metrics |= {key: value for key, value in numbers(measured).items() if key.startswith(("fppl", "rppl", "cut"))}
         metrics |= {f"real_text_{key}": value for key, value in numbers(measured["real_text"]).items()}
     return metrics
 

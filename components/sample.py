@@ -1,6 +1,7 @@
 """Generate sentences from a trained model's prior."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,8 @@ def sample(
 ) -> dict[str, Any]:
     """Generate sentences from the prior: ancestral, greedy, temperature, top-k or nucleus.
 
-    Writes sentence, token ids and log p(x|z). The run's own seed decides them; a diverged run has none.
+    Writes sentence, token ids, log p(x|z), and whether max_length cut the sentence before its end. The run's own seed
+    decides them; a diverged run has none.
 
     \b
     Examples:
@@ -30,21 +32,35 @@ def sample(
           --settings '{"sentences": 100, "temperature": 0}'
     """
     trained = checkpoint.load(model, device=settings.device)
-    about = {**trained.identity, "decoding": settings.decoding}
+    about = {**trained.identity, "decoding": settings.decoding, "max_length": settings.max_length}
     schema = pa.schema(
-        [("sentence", pa.string()), ("tokens", pa.list_(pa.int32())), ("log_prob", pa.float64())],
+        [
+            ("sentence", pa.string()),
+            ("tokens", pa.list_(pa.int32())),
+            ("log_prob", pa.float64()),
+            ("cut", pa.bool_()),
+        ],
         metadata={"textvae": json.dumps(about, sort_keys=True)},
     )
     with pq.ParquetWriter(samples, schema) as writer:
         if trained.network is None:
             writer.write_table(schema.empty_table())
             return about
+        cut = 0
         with progress("sample", settings.sentences, "sentences") as bar:
             for batch in prior_samples(trained.network, settings, int(trained.config["seed"])):
                 words = [trained.vocabulary.decode(one.tokens) for one in batch]
                 tokens, log_probs = [one.tokens for one in batch], [one.log_prob for one in batch]
-                writer.write_table(pa.table([words, tokens, log_probs], schema=schema))
+                unended = [one.cut for one in batch]
+                writer.write_table(pa.table([words, tokens, log_probs, unended], schema=schema))
+                cut += sum(unended)
                 bar.advance(len(batch))
+    if cut:
+        print(
+            f"warning: {cut:,} of {settings.sentences:,} sentences had not ended after sampling.max_length "
+            f"({settings.max_length} words) and were cut there: raise it, unless the model repeats itself for ever",
+            file=sys.stderr,
+        )
     return about
 
 

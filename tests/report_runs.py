@@ -24,7 +24,7 @@ MEASURES = (
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
     *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
 )
-NGRAM_MEASURES = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad", "sentences")
+NGRAM_MEASURES = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad", "sentences", "cut")
 SIZES = {"iw_sentences": 100, "iw_samples": 100, "gain_sentences": 500, "sentences": 1850, "tokens": 40000}
 REAL_TEXT = {"fppl": 210.123456789, "tokens": 40000, "oov": 900}
 
@@ -36,8 +36,8 @@ def grid(
     return ReportSettings(datasets=datasets, systems=systems, seeds=seeds, reduced=reduced or {})
 
 
-def write_corpus(folder: Path, dataset: str, train: int = 10_000) -> None:
-    """What preprocess leaves of a corpus's statistics."""
+def write_corpus(folder: Path, dataset: str, train: int = 10_000, truncated: tuple[int, int] = (0, 0)) -> None:
+    """What preprocess leaves of a corpus's statistics; `truncated`: sentences of train and of test that it cut."""
     write_json(
         folder / "corpus" / "corpus.json",
         {
@@ -45,7 +45,11 @@ def write_corpus(folder: Path, dataset: str, train: int = 10_000) -> None:
             "sentences": {"train": train, "valid": 1900, "test": 1850},
             "mean_length": 14.26,
             "vocabulary": 5000,
-            "splits": {"test": {"out_of_vocabulary_rate": 0.0314}},
+            "splits": {
+                "train": {"truncated": truncated[0]},
+                "test": {"truncated": truncated[1], "out_of_vocabulary_rate": 0.0314},
+            },
+            "settings": {"max_length": 40},
             "repetitions": {"across": {"test_in_train": 12}},
         },
     )
@@ -81,7 +85,8 @@ def write_run(
         content = {**dict.fromkeys(MEASURES), **outcome, **sizes, **(metrics or {})}
         write_json(folder / "evaluation" / "metrics.json", content)
     if "ngram" not in without:
-        about = {"decoding": "ancestral", "order": 5, "discount_fallback": [], "real_text": REAL_TEXT}
+        about = {"decoding": "ancestral", "max_length": 30, "order": 5, "real_text": REAL_TEXT}
+        about |= {"discount_fallback": [], "estimable_order": {}}
         content = {**dict.fromkeys(NGRAM_MEASURES), **outcome, **about, "sentences": 10000, **(ngram or {})}
         write_json(folder / "ngram.json", content)
     for step in ("train", "evaluate", "sample", "ngram"):

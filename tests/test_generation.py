@@ -60,7 +60,7 @@ def test_sentences_are_as_frequent_as_the_model_says(kind: Kind) -> None:
     samples = generate(
         network,
         None if z is None else z.expand(count, -1),
-        uniforms(count, length),
+        uniforms(count, length + 1),
         SamplingSettings(max_length=length),
     )
     observed = Counter(tuple(one.tokens) for one in samples)
@@ -86,8 +86,8 @@ def test_the_log_probability_is_the_decoders_own_whatever_the_decoding(kind: Kin
     """log p(x|z) of the model as it is: not of the sharpened or cut one that chose the words."""
     network, count, length = network_of(kind), 200, 6
     z = some_codes(count) if kind == "vae" else None
-    samples = generate(network, z, uniforms(count, length), SamplingSettings(max_length=length, **changes))  # type: ignore[arg-type]
-    ended = [n for n, one in enumerate(samples) if len(one.tokens) < length]
+    samples = generate(network, z, uniforms(count, length + 1), SamplingSettings(max_length=length, **changes))  # type: ignore[arg-type]
+    ended = [n for n, one in enumerate(samples) if not one.cut]
     if changes != {"temperature": 0.0}:
         assert 0 < len(ended) < count, "some end, some are cut off"
     scores = reconstruction(network, Sentences.of([samples[n].tokens for n in ended]), None if z is None else z[ended])
@@ -95,7 +95,7 @@ def test_the_log_probability_is_the_decoders_own_whatever_the_decoding(kind: Kin
         assert samples[n].log_prob == pytest.approx(-score, abs=1e-4)
     for n, one in enumerate(samples):
         code = None if z is None else z[n]
-        expected = reference.log_prob(network.decoder, one.tokens, code, ended=len(one.tokens) < length)
+        expected = reference.log_prob(network.decoder, one.tokens, code, ended=not one.cut)
         assert one.log_prob == pytest.approx(expected, abs=1e-4), "a sentence that was cut off has no EOS to count"
 
 
@@ -104,16 +104,18 @@ def test_greedy_is_the_argmax_at_every_word(kind: Kind) -> None:
     network, count, length = network_of(kind, seed=4), 30, 7
     z = some_codes(count) if kind == "vae" else None
     greedy = SamplingSettings(temperature=0.0, max_length=length)
-    samples = generate(network, z, uniforms(count, length), greedy)
+    samples = generate(network, z, uniforms(count, length + 1), greedy)
     for n, one in enumerate(samples):
         words: list[int] = []
-        while len(words) < length:
+        ended = False
+        while True:
             *_, log_probs = reference.next_word_log_probs(network.decoder, words, None if z is None else z[n])
             best = int(log_probs.argmax())
-            if best == EOS:
+            ended = best == EOS
+            if ended or len(words) == length:
                 break
             words.append(best)
-        assert one.tokens == words
+        assert (one.tokens, one.cut) == (words, not ended)
     if kind == "vae":
         assert len({tuple(one.tokens) for one in samples}) > 3, "the code decides"
         assert len({len(one.tokens) for one in samples}) > 1, "finished sentences leave, the others stay what they are"
@@ -133,10 +135,22 @@ def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
 
 def test_no_sentence_is_longer_than_allowed_and_none_holds_a_special_word() -> None:
     for length in (1, 4):
-        samples = generate(network_of("vae"), some_codes(300), uniforms(300, length), ANCESTRAL)
+        samples = generate(network_of("vae"), some_codes(300), uniforms(300, length + 1), ANCESTRAL)
         assert max(len(one.tokens) for one in samples) == length
         assert min(len(one.tokens) for one in samples) == 0, "an empty sentence is a sentence"
         assert {word for one in samples for word in one.tokens} <= set(range(EOS + 1, VOCABULARY))
+
+
+def test_a_sentence_is_cut_where_it_has_no_end_behind_the_last_word_allowed() -> None:
+    """With the same chances and a longer limit, what was cut goes on and what was not stays as it was."""
+    network, count, length = network_of("vae"), 300, 4
+    z, chances = some_codes(count), uniforms(count, 41)
+    short = generate(network, z, chances[:, : length + 1], ANCESTRAL)
+    for one, longer in zip(short, generate(network, z, chances, ANCESTRAL), strict=True):
+        assert one.cut == (len(longer.tokens) > length)
+        assert one.tokens == longer.tokens[:length]
+        assert one.cut or one.log_prob == pytest.approx(longer.log_prob, abs=1e-4)
+    assert {(one.cut, len(one.tokens)) for one in short} >= {(True, length), (False, length)}
 
 
 # --- the prior's samples -----------------------------------------------------------------------------------------
@@ -172,11 +186,11 @@ def test_codes_are_standard_normal_and_chances_uniform(monkeypatch: pytest.Monke
     flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), batch=500)
     codes, chances = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
     assert codes.shape == (3000, MODEL.latent)
-    assert chances.shape == (3000, 10)
+    assert chances.shape == (3000, 11), "one for each word, and one for the end behind the last"
     assert stats.kstest(codes.ravel(), "norm").pvalue > 1e-4
     assert stats.kstest(chances.ravel(), "uniform").pvalue > 1e-4
     # Dimensions, positions and the two kinds of numbers are independent of each other.
-    correlations = np.corrcoef(np.concatenate([codes, chances], axis=1).T) - np.eye(MODEL.latent + 10)
+    correlations = np.corrcoef(np.concatenate([codes, chances], axis=1).T) - np.eye(MODEL.latent + 11)
     assert np.abs(correlations).max() < 6 / math.sqrt(3000)
 
 
@@ -310,15 +324,32 @@ def test_the_step_writes_sentences_tokens_and_what_they_are(tmp_path: Path, corp
         "status": "finished",
         "failure": None,
         "decoding": "temperature 0.7, top-5",
+        "max_length": 8,
     }
     expected = flat(network, how, seed=3)
     assert table["tokens"].to_pylist() == [one.tokens for one in expected]
     assert table["log_prob"].to_pylist() == pytest.approx([one.log_prob for one in expected], abs=1e-4)
+    assert table["cut"].to_pylist() == [one.cut for one in expected]
     words = ["PAD", "BOS", "EOS", "UNK", *corpus.vocabulary.words]
     assert table["sentence"].to_pylist() == [" ".join(words[i] for i in one.tokens) for one in expected]
     again = tmp_path / "again.parquet"
     sample(model=model, settings=how, samples=again)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_step_says_how_many_sentences_it_cut(
+    tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write(tmp_path / "model", random_network("vae", corpus.size).float(), corpus)
+    path = tmp_path / "samples.parquet"
+    sample(model=model, settings=ANCESTRAL.model_copy(update={"max_length": 2}), samples=path)
+    cut = sum(pq.read_table(path)["cut"].to_pylist())
+    assert 0 < cut < 60
+    warning = f"warning: {cut} of 60 sentences had not ended after sampling.max_length (2 words)"
+    assert warning in capsys.readouterr().err
+    sample(model=model, settings=ANCESTRAL.model_copy(update={"max_length": 500}), samples=path)
+    assert not any(pq.read_table(path)["cut"].to_pylist())
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_the_step_writes_no_sentences_for_a_run_that_diverged(tmp_path: Path, corpus: Corpus) -> None:
@@ -328,7 +359,7 @@ def test_the_step_writes_no_sentences_for_a_run_that_diverged(tmp_path: Path, co
     sample(model=model, settings=ANCESTRAL, samples=tmp_path / "samples.parquet")
     table = pq.read_table(tmp_path / "samples.parquet")
     assert table.num_rows == 0
-    assert table.column_names == ["sentence", "tokens", "log_prob"]
+    assert table.column_names == ["sentence", "tokens", "log_prob", "cut"]
     about = json.loads(table.schema.metadata[b"textvae"])
     assert (about["status"], about["failure"], about["decoding"]) == ("diverged", failure, "ancestral")
 

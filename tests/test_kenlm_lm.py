@@ -44,7 +44,7 @@ def arpa(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_sentence_scores_as_back_off_over_the_arpa_text_does(arpa: Path) -> None:
-    model = LanguageModel(arpa, discount_fallback=False)
+    model = LanguageModel(arpa, order=3)
     for sentence in [*zipf_text(2, 50), "", "never w1 w0 seen", "UNK"]:
         measured = model.perplexity([sentence])
         assert measured.log10 == pytest.approx(log10_by_back_off(arpa, sentence), abs=2e-5)
@@ -87,6 +87,39 @@ def total_probability(model: LanguageModel, history: str) -> float:
     ends = [list(model._model.full_scores(f"{history} {word}", eos=False))[-1] for word in WORDS]
     ends.append(list(model._model.full_scores(history))[-1])
     return sum(10**log10 for log10, _, _ in ends)
+
+
+def fivegrams(text: list[str]) -> LanguageModel:
+    return LanguageModel.train(text, NgramSettings(order=5, memory="64M"))
+
+
+@pytest.mark.parametrize(("longest", "order"), [(2, 5), (2, 6), (3, 6)])
+def test_sentences_too_short_for_the_order_have_the_model_of_the_highest_order_that_they_reach(
+    longest: int, order: int, tmp_path: Path
+) -> None:
+    """No stopgap: the numbers are that order's, and those that lmplz's stopgap for n-grams that do not exist gives."""
+    text, read = zipf_text(6, 4000, longest=longest), zipf_text(7, 100)
+    model = LanguageModel.train(text, NgramSettings(order=order, memory="64M"))
+    assert (model.order, model.discount_fallback) == (longest + 2, False)
+    lower = LanguageModel.train(text, NgramSettings(order=longest + 2, memory="64M"))
+    assert (lower.order, lower.discount_fallback) == (longest + 2, False)
+    options = ["--order", str(order), "--memory", "64M", "--discount_fallback"]
+    assert run_lmplz(text, tmp_path, options)[0] == 0
+    stopgap = LanguageModel(tmp_path / "model.arpa", order)
+    assert model.perplexity(read) == lower.perplexity(read) == stopgap.perplexity(read)
+
+
+def test_an_order_of_few_ngrams_falls_back_and_the_order_that_needs_no_stopgap_is_known() -> None:
+    text = [*zipf_text(6, 4000, longest=2), "w1 w2 w3", "w1 w2 w4"]
+    model = fivegrams(text)
+    assert (model.order, model.discount_fallback, model.estimable_order) == (5, True, 4)
+    assert not LanguageModel.train(text, NgramSettings(order=4, memory="64M")).discount_fallback
+
+
+@pytest.mark.parametrize(("text", "order"), [(["a b c d"] * 50, 5), (WORDS * 50, 3), ([""] * 50, 2)])
+def test_text_that_repeats_itself_or_has_one_word_a_line_falls_back_at_every_order(text: list[str], order: int) -> None:
+    model = fivegrams(text)
+    assert (model.order, model.discount_fallback, model.estimable_order) == (order, True, None)
 
 
 def test_an_lmplz_that_ends_early_is_reported_with_its_reason_not_as_a_broken_pipe() -> None:

@@ -16,7 +16,7 @@ import pytest
 from kenlm_texts import TRIGRAMS, WORDS, zipf_text
 
 from components.kenlm_lm import LanguageModel, find_lmplz
-from components.ngram import ngram
+from components.ngram import MEASURES, TEXTS, ngram
 from textvae.config import NgramSettings
 from textvae.errors import DataError
 from textvae.vocabulary import BOS, Vocabulary
@@ -36,21 +36,24 @@ def summary_by_query(train: list[str], text: list[str], folder: Path, order: int
     return {name.rstrip(":"): float(value) for name, value in lines}
 
 
-def write_texts(folder: Path, samples: list[str], **metadata: Any) -> dict[str, Path]:
+def write_texts(
+    folder: Path, samples: list[str], train: list[str] | None = None, cut: list[bool] | None = None, **metadata: Any
+) -> dict[str, Path]:
     """A corpus folder and samples.parquet as preprocess and sample write them."""
     vocabulary = Vocabulary(WORDS, {"kind": "spaces", "lowercase": False, "language": "en"})
     vocabulary.save(folder / "corpus" / "vocabulary.json")
     about = {"dataset": "toy", "system": "vae", "seed": 3, "status": "finished", "failure": None}
-    about |= {"decoding": "ancestral", **metadata}
-    texts = {"train": zipf_text(1, 2000), "test": TEST_TEXT}
+    about |= {"decoding": "ancestral", "max_length": 8, **metadata}
+    texts = {"train": train or zipf_text(1, 2000), "test": TEST_TEXT}
     for split, text in texts.items():
         write_parquet(folder / "corpus" / f"{split}.parquet", vocabulary, text, {"dataset": "toy", "split": split})
-    write_parquet(folder / "samples.parquet", vocabulary, samples, about, {"sentence": samples})
+    more = {"sentence": samples, "cut": cut or [False] * len(samples)}
+    write_parquet(folder / "samples.parquet", vocabulary, samples, about, more)
     return {"samples": folder / "samples.parquet", "corpus": folder / "corpus", "ngram": folder / "ngram.json"}
 
 
 def write_parquet(
-    path: Path, vocabulary: Vocabulary, text: list[str], about: dict[str, Any], more: dict[str, list[str]] | None = None
+    path: Path, vocabulary: Vocabulary, text: list[str], about: dict[str, Any], more: dict[str, Any] | None = None
 ) -> None:
     ids = [vocabulary.encode(sentence.split()) for sentence in text]
     table = pa.table({"tokens": pa.array(ids, pa.list_(pa.int32())), **(more or {})})
@@ -81,7 +84,8 @@ def test_the_step_measures_what_lmplz_and_query_do_on_the_same_lines(tmp_path: P
     identity = {"dataset": "toy", "system": "vae", "seed": 3, "status": "finished", "failure": None}
     assert found.items() >= identity.items()
     assert (found["decoding"], found["sentences"], found["order"]) == ("ancestral", len(generated), 3)
-    assert found["discount_fallback"] == []
+    assert (found["discount_fallback"], found["estimable_order"]) == ([], {})
+    assert (found["fppl_order"], found["rppl_order"]) == (3, 3)
 
 
 def test_padding_charges_for_the_words_that_were_never_generated_and_only_for_them(tmp_path: Path) -> None:
@@ -109,8 +113,7 @@ def test_a_diverged_run_has_no_numbers_but_those_of_real_text(tmp_path: Path) ->
     failure = {"message": "the loss is nan", "epoch": 2, "step": 7, "term": "reconstruction", "largest_energy": None}
     found = measure(write_texts(tmp_path, [], status="diverged", failure=failure))
     assert (found["status"], found["failure"]) == ("diverged", failure)
-    numbers = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad", "sentences")
-    assert all(found[name] is None for name in numbers)
+    assert all(found[name] is None for name in (*MEASURES, "sentences"))
     healthy = measure(write_texts(tmp_path, zipf_text(5, 1500)))
     assert found["real_text"] == healthy["real_text"]
     assert set(found) == set(healthy)
@@ -123,9 +126,59 @@ def test_degenerate_samples_are_measured_with_fallback_discounts_and_say_so(
     found = measure(write_texts(tmp_path, generated), NgramSettings(memory="64M"))
     seen = set(" ".join(generated).split())
     assert found["discount_fallback"] == ["train", "samples"]  # the toy corpus has too few 5-grams as well
+    assert found["estimable_order"] == {"train": 4, "samples": None}
     assert found["rppl_oov"] == sum(word not in seen for sentence in TEST_TEXT for word in sentence.split())
     assert found["rppl_pad"] > found["rppl"]
     assert found["fppl_tokens"] == sum(len(sentence.split()) + 1 for sentence in generated)
+
+
+@pytest.mark.parametrize("number", [0, 1, 5000])
+def test_the_share_of_sentences_that_were_cut_is_counted(tmp_path: Path, number: int) -> None:
+    generated = zipf_text(5, 10_000)
+    cut = [n < number for n in range(len(generated))]
+    assert measure(write_texts(tmp_path, generated, cut=cut))["cut"] == number / 10_000
+
+
+def test_a_limit_below_the_corpus_s_longest_sentences_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = sum(len(sentence.split()) > 6 for sentence in zipf_text(1, 2000))
+    measure(write_texts(tmp_path, zipf_text(5, 1500), max_length=6))
+    warning = f"warning: {longer} training sentences have more words than sampling.max_length (6)"
+    assert warning in capsys.readouterr().err
+    measure(write_texts(tmp_path, zipf_text(5, 1500), max_length=8))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_corpus_of_short_lines_has_the_numbers_of_the_order_that_it_reaches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, generated = zipf_text(6, 4000, longest=2), zipf_text(8, 3000, longest=2)
+    paths = write_texts(tmp_path, generated, train=lines)
+    found = measure(paths, NgramSettings(order=5, memory="64M"))
+    assert (found["order"], found["fppl_order"], found["rppl_order"]) == (5, 4, 4)
+    assert found["discount_fallback"] == []
+    said = capsys.readouterr().err
+    for name in TEXTS.values():
+        assert f"no sentence of {name} is long enough for a 5-gram; its language model is the one of" in said
+    lower = measure(paths, NgramSettings(order=4, memory="64M"))
+    assert {**lower, "order": 5} == found
+    assert "warning" not in capsys.readouterr().err
+    expected = summary_by_query(lines, generated, tmp_path / "forward", 4)
+    assert found["fppl"] == pytest.approx(expected["Perplexity including OOVs"], rel=1e-6)
+
+
+def test_a_stopgap_names_the_order_that_needs_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [*zipf_text(6, 4000, longest=2), "w1 w2 w3", "w1 w2 w4"]
+    paths = write_texts(tmp_path, ["w1"] * 50, train=lines)
+    found = measure(paths, NgramSettings(order=5, memory="64M"))
+    assert found["discount_fallback"] == ["train", "samples"]
+    assert found["estimable_order"] == {"train": 4, "samples": None}
+    said = capsys.readouterr().err
+    assert "5-gram discounts of the training text cannot be estimated, and lmplz's stopgap stands in: with " in said
+    assert "ngram.order: 4 they can be" in said
+    assert "discounts of the generated text cannot be estimated, and lmplz's stopgap stands in: there is too" in said
+    assert measure(paths, NgramSettings(order=4, memory="64M"))["discount_fallback"] == ["samples"]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +192,7 @@ def test_degenerate_samples_are_measured_with_fallback_discounts_and_say_so(
         ({"sentence": ["w0"]}, "damaged"),
         ({"dataset": "other"}, "of the data set other"),
         ({"status": None}, "status"),
+        ({"max_length": None}, "max_length"),
     ],
 )
 def test_samples_that_are_not_a_run_s_on_this_corpus_are_refused(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_reading import make, markdown_rows, row_of
+from report_reading import make, markdown_rows, results, row_of
 from report_runs import (
     REAL_TEXT,
     SETTINGS,
@@ -23,6 +23,7 @@ from report_runs import (
 )
 
 from components.reporting import paper
+from components.reporting.terminal import results_table
 
 
 @pytest.fixture
@@ -154,6 +155,68 @@ def test_discounts_that_fell_back_are_flagged(tmp_path: Path) -> None:
     text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
     assert "fixed ones stand behind the RPPL of VAE-MINE:" in text
     assert "the FPPL of" not in text
+
+
+def note_of(folder: Path, start: str) -> str:
+    """The line of report.md that starts so, if there is one."""
+    lines = (folder / "reports/report.md").read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if line.startswith(start)), "")
+
+
+def test_fixed_discounts_name_the_order_that_needs_none(tmp_path: Path) -> None:
+    fell_back = {"discount_fallback": ["train"], "estimable_order": {"train": 3}}
+    marks(tmp_path, {"a": [5.0, 5.0], "b": [6.0, 6.0]}, a=fell_back, b=fell_back)
+    note = note_of(tmp_path, "sotu: too few n-grams of the highest order for Kneser-Ney's discounts")
+    assert "stand behind the FPPL of a, b:" in note
+    assert note.endswith("ngram.order: 3 needs none.")
+
+
+def test_text_too_short_for_the_order_is_told_apart_from_text_that_is_too_uniform(tmp_path: Path) -> None:
+    short = {"fppl_order": 4, "rppl_order": 5}
+    marks(tmp_path, {"a": [5.0, 5.0], "b": [6.0, 6.0]}, a=short, b={**short, "rppl_order": 3})
+    note = note_of(tmp_path, "sotu: the FPPL of a, b is of 4-grams")
+    assert "no sentence of the language model's text is long enough for a 5-gram" in note
+    assert "the number of ngram.order: 4, and as comparable" in note
+    assert "the RPPL of b is of 3-grams" in note_of(tmp_path, "sotu: the RPPL of")
+    text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    assert "uniform" not in text
+    assert "with care" not in text
+
+
+def test_numbers_of_text_that_was_cut_are_marked_said_and_not_ranked(tmp_path: Path) -> None:
+    """A hundredth is tolerated: `b` has that, and the best FPPL of `a` is that of beginnings of sentences."""
+    found = marks(
+        tmp_path,
+        {"a": [4.0, 4.0], "b": [5.0, 5.0], "c": [6.0, 6.0]},
+        a={"cut": 0.5, "max_length": 7},
+        b={"cut": 0.01},
+        c={"cut": 0.0},
+    )
+    assert found == {"a": "", "b": "****", "c": "uu"}
+    reports = tmp_path / "reports"
+    assert row_of(reports, "Table 2", "sotu", "a")[-2:] == ["4.00 ± 0.00 †", "1.00 ± 0.00 †"]
+    assert row_of(reports, "Beyond", "sotu", "a")[-2:] == ["51.00 ± 0.00 †", "0.500 ± 0.000"]
+    assert row_of(reports, "Beyond", "sotu", "b")[-1] == "0.010 ± 0.000"
+    assert "†" not in "".join(row_of(reports, "Table 2", "sotu", "b") + row_of(reports, "Beyond", "sotu", "b"))
+    note = note_of(tmp_path, "† sotu: more than 1% of the generated sentences had not ended at sampling.max_length")
+    assert "(of the seed with most, 50.0% of a's after 7 words)" in note
+    assert " †" in (reports / "report.html").read_text(encoding="utf-8").split("<tbody>", 2)[2].split("</tbody>")[0]
+    assert "FPPL and RPPL of text cut at sampling.max_length (see the report): sotu a." in results_table(
+        reports / "results.csv"
+    )
+    assert [results(reports)["sotu", system, "0"]["cut"] for system in "abc"] == ["0.5", "0.01", "0.0"]
+
+
+def test_what_preprocess_cut_is_said_where_it_did(tmp_path: Path) -> None:
+    settings = grid(["sotu"], ["a"], ["1"])
+    write_corpus(tmp_path / "corpora/sotu", "sotu", truncated=(250, 37))
+    make(tmp_path, settings)
+    note = note_of(tmp_path, "sotu: 2.5% of the training sentences and 2.0% of the test sentences were cut at")
+    assert "preprocess.max_length (40 words)" in note
+    assert "the models learn that it ends there" in note
+    write_corpus(tmp_path / "corpora/sotu", "sotu")
+    make(tmp_path, settings)
+    assert "were cut at" not in (tmp_path / "reports/report.md").read_text(encoding="utf-8")
 
 
 def test_real_text_is_a_row_and_the_decoding_is_named(reports: Path) -> None:

@@ -1,7 +1,8 @@
 """Sentences from the prior: z ~ N(0, I), then word by word.
 
 Each sentence has a random stream of its own, keyed by (seed, its number), so that it does not depend on the batch it is
-drawn in. Shapes: B sentences still open, V target classes, D latent, H hidden, L the longest allowed length.
+drawn in. Shapes: B sentences still open, V target classes, D latent, H hidden, L the longest allowed length, P = L + 1
+places: after L words the last one only asks whether the sentence ends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Sample:
     """Without BOS and EOS."""
     log_prob: float
     """log p(x|z) in nats under the model (temperature 1, nothing cut), EOS counted where it was reached."""
+    cut: bool
+    """Whether it did not end after as many words as were allowed: a beginning, not a sentence."""
 
 
 class StepwiseDecoder:
@@ -93,34 +96,40 @@ def nucleus(probabilities_BV: Tensor, top_p: float) -> Tensor:
 
 @torch.inference_mode()
 def generate(
-    network: Network, codes_ND: Tensor | None, uniforms_NL: Tensor, settings: SamplingSettings
+    network: Network, codes_ND: Tensor | None, uniforms_NP: Tensor, settings: SamplingSettings
 ) -> list[Sample]:
-    """Sentences for given codes (None for LSTM-LM) and given uniform numbers, one per position."""
+    """Sentences for given codes (None for LSTM-LM) and given uniform numbers, one for each place."""
     network.eval()
     device, decoder = network.device, StepwiseDecoder(network)
-    count, limit = uniforms_NL.shape
+    count, limit = len(uniforms_NP), uniforms_NP.shape[1] - 1
     tokens_NL = torch.full((count, limit), EOS, device=device)
     log_prob_N = torch.zeros(count, dtype=torch.float64, device=device)
-    uniforms_NL = uniforms_NL.to(device)
+    uniforms_NP = uniforms_NP.to(device)
     z_ND = None if codes_ND is None else codes_ND.float().to(device)
     h, c, z_part = decoder.start(z_ND, count)
     words = torch.full((count,), BOS, device=device)
     open_B = torch.arange(count, device=device)
-    for position in range(limit):
+    for place in range(limit + 1):
         logits, h, c = decoder.step(words, h, c, z_part)
-        classes = choose(logits, uniforms_NL[open_B, position], settings)
-        log_prob_N[open_B] -= F.cross_entropy(logits, classes, reduction="none").double()
+        classes = choose(logits, uniforms_NP[open_B, place], settings)
+        log_prob_B = -F.cross_entropy(logits, classes, reduction="none").double()
         words = classes + FIRST_TARGET
-        tokens_NL[open_B, position] = words
         going_on = words != EOS
-        if not going_on.any():
-            break
+        if place < limit:
+            tokens_NL[open_B, place] = words
+            log_prob_N[open_B] += log_prob_B
+        else:  # a word too many is not said
+            log_prob_N[open_B] += log_prob_B.masked_fill(going_on, 0.0)
         if not going_on.all():  # finished sentences leave the batch
             open_B, words, h, c = open_B[going_on], words[going_on], h[going_on], c[going_on]
             z_part = z_part if isinstance(z_part, float) else z_part[going_on]
-    lengths = (tokens_NL != EOS).sum(dim=1).tolist()
+        if not len(open_B):
+            break
+    cut_N = torch.zeros(count, dtype=torch.bool, device=device)
+    cut_N[open_B] = True
+    lengths, cut = (tokens_NL != EOS).sum(dim=1).tolist(), cut_N.tolist()
     rows, log_probs = tokens_NL.cpu().numpy(), log_prob_N.tolist()
-    return [Sample(rows[i, : lengths[i]].tolist(), log_probs[i]) for i in range(count)]
+    return [Sample(rows[i, : lengths[i]].tolist(), log_probs[i], cut[i]) for i in range(count)]
 
 
 def prior_samples(
@@ -130,10 +139,10 @@ def prior_samples(
     for start in range(0, settings.sentences, batch):
         numbers = range(start, min(start + batch, settings.sentences))
         codes = np.empty((len(numbers), network.latent))
-        uniforms = np.empty((len(numbers), settings.max_length), dtype=np.float32)
+        uniforms = np.empty((len(numbers), settings.max_length + 1), dtype=np.float32)
         for row, number in enumerate(numbers):
             rng = np.random.Generator(np.random.Philox(key=np.array([seed, number], dtype=np.uint64)))
             codes[row] = rng.standard_normal(network.latent)
-            uniforms[row] = rng.random(settings.max_length, dtype=np.float32)
+            uniforms[row] = rng.random(settings.max_length + 1, dtype=np.float32)
         codes_ND = torch.from_numpy(codes) if network.latent else None
         yield generate(network, codes_ND, torch.from_numpy(uniforms), settings)

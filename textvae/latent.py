@@ -259,7 +259,7 @@ class TextVAE(checkpoint.Model):
         greedy = SamplingSettings(temperature=0, max_length=max_length)
         decoded = []
         for part_BD in torch.split(z_ND, generation.BATCH):
-            unused = torch.zeros(len(part_BD), max_length)  # greedy decoding draws nothing
+            unused = torch.zeros(len(part_BD), max_length + 1)  # greedy decoding draws nothing
             decoded += generation.generate(network, part_BD, unused, greedy)
         return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for one in decoded]
 

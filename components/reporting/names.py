@@ -210,6 +210,14 @@ MEASURES = {
             "RPPL with the vocabulary of the language model padded to the corpus's: without it, a system that "
             "generates few words makes the others cheap. Lower is better.",
         ),
+        Measure(
+            "cut",
+            "Cut",
+            3,
+            None,
+            "Share of the generated sentences that had not ended after sampling.max_length words and were cut there. "
+            "Above 0.01, FPPL, RPPL and RPPL pad are marked with † and not ranked: a beginning is not a sentence.",
+        ),
     )
 }
 TABLE_1 = {

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from components.reporting import paper
 from components.reporting.artifacts import Experiment, Record
-from components.reporting.names import dataset_name, seeds_named, system_name
-from components.reporting.results import Row
+from components.reporting.names import dataset_name, listed, seeds_named, system_name
+from components.reporting.results import MANY_CUT, Row, many_cut
 
 MEASURES_OF = {"train": "FPPL", "samples": "RPPL"}
 """What depends on a language model, by the text that the model was trained on (its name in ngram.json)."""
+CUT_MARK = "†"
+"""Behind FPPL and RPPL of a text of which more than MANY_CUT was cut."""
 
 
 def corpus_notes(dataset: str, corpus: Record) -> list[str]:
@@ -21,6 +23,7 @@ def corpus_notes(dataset: str, corpus: Record) -> list[str]:
         f"{dataset_name(dataset)}: {unknown:.1%} of the test tokens are words outside the vocabulary; of the test "
         f"sentences {f'{seen:,}' if seen else 'none'} {'is' if seen <= 1 else 'are'} in the training set, too."
     ]
+    notes += truncation_notes(dataset, corpus)
     expected, sentences = paper.TRAINING_SENTENCES.get(dataset), corpus["sentences"]["train"]
     if expected is None or has_the_papers_size(dataset, corpus):
         return notes
@@ -28,6 +31,22 @@ def corpus_notes(dataset: str, corpus: Record) -> list[str]:
         *notes,
         f"{dataset_name(dataset)} here has {sentences:,} training sentences, the paper's about {expected:,}: its "
         "numbers were measured on another corpus.",
+    ]
+
+
+def truncation_notes(dataset: str, corpus: Record) -> list[str]:
+    """How much of the corpus preprocess cut, and what that makes of it."""
+    shares = [
+        f"{corpus['splits'][split]['truncated'] / corpus['sentences'][split]:.1%} of the {name} sentences"
+        for split, name in (("train", "training"), ("test", "test"))
+        if corpus["splits"][split]["truncated"]
+    ]
+    if not shares:
+        return []
+    return [
+        f"{dataset_name(dataset)}: {listed(shares)} were cut at preprocess.max_length "
+        f"({corpus['settings']['max_length']} words). What is left is a sentence like any other: the models learn that "
+        "it ends there, and NLL, PPL, FPPL and RPPL count that end."
     ]
 
 
@@ -88,13 +107,64 @@ def text_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
             notes.append(f"FPPL and RPPL on {dataset_name(dataset)}: {'; '.join(texts)}.")
         if len({row["decoding"] for row in here}) > 1:
             notes.append(f"{dataset_name(dataset)}: FPPL and RPPL of different decodings are not compared.")
-        for text, name in MEASURES_OF.items():
-            systems = dict.fromkeys(system_name(row["system"]) for row in here if text in row["discount_fallback"])
-            if systems:
-                notes.append(
-                    f"{dataset_name(dataset)}: too little or too uniform text for Kneser-Ney's discounts, so fixed "
-                    f"ones stand behind the {name} of {', '.join(systems)}: compare them with care."
-                )
+        notes += cut_notes(dataset, here) + order_notes(dataset, here) + fallback_notes(experiment, dataset)
+    return notes
+
+
+def cut_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
+    """Whose generated sentences were cut, and that their FPPL and RPPL are not those of sentences."""
+    found = [row for row in rows if many_cut(row)]
+    if not found:
+        return []
+    most: dict[str, tuple[float, int]] = {}
+    for row in found:
+        name = f"{system_name(row['system'])}'s"
+        most[name] = max(most.get(name, (0.0, 0)), (row["cut"], int(row["max_length"])))
+    shares = [f"{share:.1%} of {name} after {limit:,} words" for name, (share, limit) in most.items()]
+    several = "of the seed with most, " if len(found) > len(most) else ""
+    return [
+        f"{CUT_MARK} {dataset_name(dataset)}: more than {MANY_CUT:.0%} of the generated sentences had not ended at "
+        f"sampling.max_length and were cut there ({several}{', '.join(shares)}). FPPL and RPPL count each as a sentence "
+        "that ends there, so they are not those of the model's sentences, and are not ranked. Raise "
+        "sampling.max_length; where that changes nothing, the model does not end its sentences."
+    ]
+
+
+def order_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
+    """Whose language models have no n-gram of the order asked for, since no sentence is long enough for one."""
+    notes = []
+    for name in MEASURES_OF.values():
+        systems: dict[tuple[int, int], list[str]] = {}
+        for row in rows:
+            asked, order = row["ngram_order"], row[f"{name.lower()}_order"]
+            if order is not None and order < asked:
+                systems.setdefault((int(asked), int(order)), []).append(system_name(row["system"]))
+        for (asked, order), names in systems.items():
+            notes.append(
+                f"{dataset_name(dataset)}: the {name} of {', '.join(dict.fromkeys(names))} is of {order}-grams: no "
+                f"sentence of the language model's text is long enough for a {asked}-gram. It is the number of "
+                f"ngram.order: {order}, and as comparable as that."
+            )
+    return notes
+
+
+def fallback_notes(experiment: Experiment, dataset: str) -> list[str]:
+    """Whose language models have lmplz's stopgap in place of discounts, and the order that needs none."""
+    notes = []
+    for text, name in MEASURES_OF.items():
+        systems: dict[int | None, list[str]] = {}
+        for run in experiment.runs_of(dataset):
+            if run.ngram is not None and run.ngram.get(name.lower()) and text in run.ngram["discount_fallback"]:
+                estimable = (run.ngram.get("estimable_order") or {}).get(text)
+                systems.setdefault(estimable, []).append(system_name(run.system))
+        for estimable, names in systems.items():
+            why, remedy = "too little or too uniform text", ""
+            if estimable is not None:
+                why, remedy = "too few n-grams of the highest order", f" ngram.order: {estimable} needs none."
+            notes.append(
+                f"{dataset_name(dataset)}: {why} for Kneser-Ney's discounts, so fixed ones stand behind the {name} of "
+                f"{', '.join(dict.fromkeys(names))}: compare them with care.{remedy}"
+            )
     return notes
 
 

@@ -52,7 +52,13 @@ NGRAM_DETAILS = {
     "ngram_order": "order",
     "fppl_oov": "fppl_oov",
     "rppl_oov": "rppl_oov",
+    "fppl_order": "fppl_order",
+    "rppl_order": "rppl_order",
+    "cut": "cut",
+    "max_length": "max_length",
 }
+MANY_CUT = 0.01
+"""Share of generated sentences cut at sampling.max_length from which on FPPL and RPPL are not those of sentences."""
 IDENTITY = ("dataset", "system", "seed")
 TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback", "chosen"}
 COLUMNS = (
@@ -126,6 +132,11 @@ def measure(run: Run, file: str, record: Record, key: str) -> Any:
     if key not in record:
         raise DataError(f"{file} of {run.name} has no {key!r}; run the step that writes it again")
     return record[key]
+
+
+def many_cut(row: Row) -> bool:
+    """Whether so many of a run's generated sentences were cut that the numbers of its text mean something else."""
+    return (row.get("cut") or 0.0) > MANY_CUT
 
 
 def explanation(row: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.reporting.names import MEASURES, Measure
-from components.reporting.results import NGRAM_MEASURES, Row
+from components.reporting.results import NGRAM_MEASURES, Row, many_cut
 
 BEST, SECOND = "best", "second"
 
@@ -62,12 +62,15 @@ def ranking(rows_of: Mapping[str, Sequence[Row]], measure: Measure) -> dict[str,
     """`best` and `second` among the systems of one data set, by the printed mean; equal prints share a mark.
 
     Nobody is ranked with one seed, or alone. A system of which a seed has no such number is left out: the mean of those
-    that did not fail would flatter it. Sentences generated in different ways are not compared.
+    that did not fail would flatter it. Sentences generated in different ways are not compared, nor are beginnings of
+    sentences.
     """
     complete = {
         system: summary
         for system, rows in rows_of.items()
-        if (summary := summarise(rows, measure.key)) and len(summary.values) == len(rows) > 1
+        if (summary := summarise(rows, measure.key))
+        and len(summary.values) == len(rows) > 1
+        and not (measure.key in NGRAM_MEASURES and any(map(many_cut, rows)))
     }
     decodings = {row["decoding"] for system in complete for row in rows_of[system]}
     if measure.better is None or len(complete) < 2 or (measure.key in NGRAM_MEASURES and len(decodings) > 1):

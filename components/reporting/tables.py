@@ -9,6 +9,7 @@ from components.reporting import paper
 from components.reporting.artifacts import Experiment
 from components.reporting.names import MEASURES, TABLE_1, dataset_name, system_name
 from components.reporting.notes import (
+    CUT_MARK,
     choice_notes,
     corpus_notes,
     is_the_papers,
@@ -16,7 +17,7 @@ from components.reporting.notes import (
     subset_notes,
     text_notes,
 )
-from components.reporting.results import Row, explanation
+from components.reporting.results import NGRAM_MEASURES, Row, explanation, many_cut
 from components.reporting.summary import mean_and_spread, number, rankings, summarise
 
 NONE = "–"
@@ -27,7 +28,7 @@ DIFFERENCE_NOTE = (
 )
 TABLE_2_COLUMNS = ("nll", "ppl", "mi", "au", "fppl", "rppl")
 ON_A_SUBSET = ("nll_iw", "nll_subset", "gain")
-BEYOND_COLUMNS = ("nll_iw", "nll_subset", "gain", "mi_upper", "mi_batch", "kl_agg", "rppl_pad")
+BEYOND_COLUMNS = ("nll_iw", "nll_subset", "gain", "mi_upper", "mi_batch", "kl_agg", "rppl_pad", "cut")
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def table_2(experiment: Experiment, rows: Sequence[Row]) -> Table:
             cells = []
             for key in TABLE_2_COLUMNS:
                 kl = summarise(own, "kl") if key == "nll" else None
-                rest = f" ({mean_and_spread(kl, MEASURES['kl']) if kl else NONE})" if key == "nll" else ""
+                rest = (
+                    f" ({mean_and_spread(kl, MEASURES['kl']) if kl else NONE})" if key == "nll" else cut_mark(own, key)
+                )
                 cells.append(cell(own, key, marks[key].get(system, ""), rest))
             lines += system_lines(dataset, system, own, cells)
             if (dataset, system) in paper.TABLE_2:
@@ -183,7 +186,7 @@ def beyond_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
             for key in BEYOND_COLUMNS:
                 summary = summarise(own, key)
                 error = summary.standard_error if summary and key in ON_A_SUBSET else None
-                rest = "" if error is None else f" ({number(error, MEASURES[key].decimals)})"
+                rest = cut_mark(own, key) if error is None else f" ({number(error, MEASURES[key].decimals)})"
                 cells.append(cell(own, key, marks[key].get(system, ""), rest))
             lines += system_lines(dataset, system, own, cells)
     brackets = "In brackets, for what is measured on a subset of the test sentences: the standard error over them."
@@ -201,6 +204,12 @@ def cell(rows: Sequence[Row], key: str, mark: str, rest: str) -> Cell:
     title = ", ".join(of_seeds) + ("" if error is None else f"; standard error over the sentences {error:.2g}")
     mean, _, spread = mean_and_spread(summary, MEASURES[key]).partition(" ± ")
     return Cell(mean, f" ± {spread}" if spread else "", rest, mark, title=title, value=summary.mean)
+
+
+def cut_mark(rows: Sequence[Row], key: str) -> str:
+    """What stands behind a number of a text of which much was cut; text_notes says what it means."""
+    having = [row for row in rows if row.get(key) is not None]
+    return f" {CUT_MARK}" if key in NGRAM_MEASURES and any(map(many_cut, having)) else ""
 
 
 def system_lines(dataset: str, system: str, rows: Sequence[Row], cells: Sequence[Cell]) -> list[Line]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.reporting.names import MEASURES, dataset_name, system_name
-from components.reporting.results import Row, explanation, read_results
+from components.reporting.results import Row, explanation, many_cut, read_results
 from components.reporting.summary import mean_and_spread, number, summarise
 from components.reporting.verdict import Verdict, verdicts
 from textvae.errors import TextVAEError
@@ -39,6 +39,8 @@ def results_table(results_csv: Path) -> str:
         notes.append(f"Reduced settings: {', '.join(reduced)}.")
     if decodings := list(dict.fromkeys(row["decoding"] for row in rows if row["decoding"])):
         notes.append(f"Decoding: {'; '.join(decodings)}.")
+    if cut := list(dict.fromkeys(f"{row['dataset']} {system_name(row['system'])}" for row in rows if many_cut(row))):
+        notes.append(f"FPPL and RPPL of text cut at sampling.max_length (see the report): {', '.join(cut)}.")
     return "\n".join([aligned(lines), *map(conclusion, verdicts(rows)), " ".join(notes)]) + "\n"
 
 

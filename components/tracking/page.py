@@ -16,7 +16,7 @@ from typing import Any
 from components.tracking.place import explained, shown
 from components.tracking.store import Store
 
-MEASURES = ("nll", "nll_iw", "kl", "mi", "au", "gain", "ppl", "fppl", "rppl")
+MEASURES = ("nll", "nll_iw", "kl", "mi", "au", "gain", "ppl", "fppl", "rppl", "cut")
 """Of the test set, in the order of the report."""
 SELECTION = ("selected_valid_nll_iw", "selected_difference", "selected_difference_se", "selected_valid_mi")
 CURVES = ("valid_nll", "valid_kl", "valid_mi", "valid_au", "valid_nll_iw", "train_loss", "beta", "mi_estimate")
