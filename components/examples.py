@@ -12,7 +12,6 @@ from textvae.corpus import Sentences, hashed_order
 from textvae.files import write_json
 from textvae.latent import TextVAE, load
 from textvae.progress import progress
-from textvae.tokenizer import Tokenizer
 
 
 @step
@@ -83,8 +82,7 @@ def choose(trained: TextVAE, test: Sentences, settings: ExamplesSettings) -> tup
     position = {test[n].tobytes(): n for n in reversed(range(len(test)))}
     if settings.texts:
         # They are in the report's form, words between spaces: no step that comes after preprocess needs spaCy.
-        tokenizer = Tokenizer("spaces", trained.vocabulary.tokenizer["lowercase"])
-        named = Sentences.of([trained.vocabulary.encode(tokenizer(text)) for text in settings.texts])
+        named = trained.tokenised(settings.texts, tokens=True)
         return named, [position.get(named[n].tobytes()) for n in range(len(named))]
     order = hashed_order(test, f"examples {settings.seed}")
     drawn = [n for n in order.tolist() if position[test[n].tobytes()] == n][: settings.sentences]

@@ -21,7 +21,7 @@ from components.given_text import given, sentences_of
 from components.step import exit_codes
 from textvae.errors import DataError, SettingsError
 from textvae.files import written_when_complete
-from textvae.latent import load
+from textvae.latent import TextVAE, load
 from textvae.nearest import FloatArray
 from textvae.progress import progress
 
@@ -34,10 +34,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Look into a trained model's latent space with sentences of your own.\n\n"
-    "Sentences come from --text, or one a line from standard input; the model's own tokeniser is applied.",
+    "Sentences come from --text, or one a line from standard input; the model's own tokeniser is applied. What this "
+    "project prints is words between spaces: --tokens reads it as such.",
 )
 ModelFolder = Annotated[Path, typer.Option("--model", help="The model directory that train wrote.")]
 GivenTexts = Annotated[list[str] | None, typer.Option("--text", help="A sentence; give it again for more.")]
+Tokens = Annotated[
+    bool, typer.Option("--tokens", help="Sentences are words between spaces, as this project prints them.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line in place of a table.")]
 Seed = Annotated[int | None, typer.Option(help="Of the noise. Default: the model's own.", show_default=False)]
 
@@ -46,6 +50,7 @@ Seed = Annotated[int | None, typer.Option(help="Of the noise. Default: the model
 def reconstruct(
     model: ModelFolder,
     text: GivenTexts = None,
+    tokens: Tokens = False,
     samples: Annotated[int, typer.Option(min=0, help="Samples of the posterior beside its mean.")] = 3,
     seed: Seed = None,
     as_json: AsJson = False,
@@ -59,10 +64,10 @@ def reconstruct(
       python -m components.explore reconstruct --model runs/sotu/vae_mine/1/model --text "We must act now."
       python -m components.explore reconstruct --model runs/sotu/vae_mine/1/model --json < sentences.txt
     """
-    opened = load(model, device="auto")
+    opened = loaded(model, tokens)
     with printed(as_json, "sentence", "from", "decoded") as show:
         for chunk in given(text, "reconstruct"):
-            for one in opened.reconstruct(chunk, samples, seed):
+            for one in opened.reconstruct(chunk, samples, seed, tokens=tokens):
                 sampled = [["", f"sample {n}", words] for n, words in enumerate(one.samples, start=1)]
                 show(asdict(one), [[one.source, "mean", one.mean], *sampled])
 
@@ -71,6 +76,7 @@ def reconstruct(
 def interpolate(
     model: ModelFolder,
     text: GivenTexts = None,
+    tokens: Tokens = False,
     steps: Annotated[int, typer.Option(min=2, help="Sentences on the way, both ends among them.")] = 6,
     as_json: AsJson = False,
 ) -> None:
@@ -83,10 +89,10 @@ def interpolate(
       python -m components.explore interpolate --model runs/sotu/vae_mine/1/model \\
           --text "We must act now." --text "I thank the Congress." --steps 8
     """
-    opened, ends = load(model, device="auto"), [one for chunk in given(text, "interpolate") for one in chunk]
+    opened, ends = loaded(model, tokens), [one for chunk in given(text, "interpolate") for one in chunk]
     if len(ends) < 2:
         raise DataError("an interpolation needs two sentences, and there is one: give another --text or line")
-    mu_ND, _ = opened.encode(ends)
+    mu_ND, _ = opened.encode(ends, tokens=tokens)
     with printed(as_json, "t", "log p(x|z)", "text") as show:
         for (n, a), (m, b) in pairwise(enumerate(ends)):
             made = opened.between(mu_ND[n], mu_ND[m], steps)
@@ -101,12 +107,14 @@ def neighbours(
         Path, typer.Option(help="A text file, one sentence a line, or preprocess's folder (its training sentences).")
     ],
     text: GivenTexts = None,
+    tokens: Tokens = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Neighbours of each sentence.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Find the sentences of a corpus that are nearest.
 
-    By the cosine of the posterior means, exact; the sentence itself is left out.
+    By the cosine of the posterior means, exact; the sentence itself is left out. --tokens is for a text file of
+    --corpus as well.
 
     \b
     Examples:
@@ -114,10 +122,10 @@ def neighbours(
           --corpus corpora/sotu/corpus --text "We must act now."
       python -m components.explore neighbours --model runs/sotu/vae_mine/1/model --corpus mine.txt < queries.txt
     """
-    opened, queries = load(model, device="auto"), [one for chunk in given(text, "neighbours") for one in chunk]
+    opened, queries = loaded(model, tokens), [one for chunk in given(text, "neighbours") for one in chunk]
     searched = sentences_of(corpus, opened)
     with progress("neighbours", len(searched), "sentences") as bar:
-        found = opened.neighbours(queries, searched, k, bar)
+        found = opened.neighbours(queries, searched, k, bar, tokens=tokens)
     with printed(as_json, "sentence", "cosine", "nearest") as show:
         for query, near in zip(queries, found, strict=True):
             record = {"source": query, "nearest": [asdict(one) for one in near]}
@@ -128,6 +136,7 @@ def neighbours(
 def encode(
     model: ModelFolder,
     text: GivenTexts = None,
+    tokens: Tokens = False,
     out: Annotated[
         Path | None,
         typer.Option(help="x.parquet: sentence, mu, log_var. x.npy: the means alone, float32 (sentences, dimensions)."),
@@ -147,8 +156,8 @@ def encode(
         raise SettingsError("encode: give either --out FILE.parquet, or --out FILE.npy, or --json")
     if out is not None and out.is_dir():  # it would be replaced, with all that is in it
         raise SettingsError(f"--out {out} is a folder: give the name of a file")
-    opened = load(model, device="auto")
-    coded = ((chunk, *opened.encode(chunk)) for chunk in given(text, "encode"))
+    opened = loaded(model, tokens)
+    coded = ((chunk, *opened.encode(chunk, tokens=tokens)) for chunk in given(text, "encode"))
     if out is None:
         for chunk, mu_ND, log_var_ND in coded:
             for sentence, mu, log_var in zip(chunk, mu_ND.tolist(), log_var_ND.tolist(), strict=True):
@@ -167,6 +176,7 @@ def encode(
 def score(
     model: ModelFolder,
     text: GivenTexts = None,
+    tokens: Tokens = False,
     samples: Annotated[int, typer.Option(min=1, help="Samples of the posterior for NLL-IW.")] = 100,
     seed: Seed = None,
     as_json: AsJson = False,
@@ -180,13 +190,23 @@ def score(
       python -m components.explore score --model runs/sotu/vae_mine/1/model --text "We must act now."
       python -m components.explore score --model runs/sotu/lstm_lm/1/model --json < sentences.txt
     """
-    opened = load(model, device="auto")
+    opened = loaded(model, tokens)
     with printed(as_json, "NLL-IW", "log p(x|mean)", "log p of each word") as show:
         for chunk in given(text, "score"):
-            for one in opened.score(chunk, samples, seed):
+            for one in opened.score(chunk, samples, seed, tokens=tokens):
                 words = zip(one.words, one.log_probs, strict=True)
                 shown = "  ".join(f"{word} {log_prob:.2f}" for word, log_prob in words)
                 show(asdict(one), [[f"{one.nll_iw:.2f}", f"{sum(one.log_probs):.2f}", shown]])
+
+
+def loaded(folder: Path, tokens: bool) -> TextVAE:
+    """The model; says how it reads sentences where text and words between spaces are not the same."""
+    model = load(folder, device="auto")
+    if model.vocabulary.tokenizer["kind"] == "words":
+        as_text = "split by the model's tokeniser; printed ones are words between spaces: --tokens reads those"
+        how = "taken as words between spaces, as they are printed" if tokens else as_text
+        print(f"given sentences are {how}", file=sys.stderr)
+    return model
 
 
 @contextmanager

@@ -16,7 +16,10 @@ from tiny_model import informative, written
 
 from components import explore
 from textvae import load
+from textvae.corpus import Sentences
 from textvae.latent import TextVAE
+from textvae.tokenizer import Tokenizer
+from textvae.vocabulary import Vocabulary
 
 TEXTS = ["the cat sees a small dog today", "a dog sleeps", "an elephant sings"]
 LINES = "".join(f"{text}\n" for text in TEXTS).encode()
@@ -55,6 +58,18 @@ class Command:
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     return Command(folder, monkeypatch, capfd)
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of text that spaCy's rules split."""
+    lines = ["We've seen the U.S. before.", "Mr. Smith doesn't know.", "They aren't here."]
+    tokenizer = Tokenizer("words", lowercase=True)
+    words = sorted({word for line in lines for word in tokenizer(line)})
+    vocabulary = Vocabulary(words, tokenizer.description)
+    read = Sentences.of([vocabulary.encode(tokenizer(line)) for line in lines])
+    made = Corpus(read, read, read, vocabulary)
+    return written(tmp_path_factory.mktemp("prose") / "model", informative("vae", made), made)
 
 
 # --- what it says ------------------------------------------------------------------------------------------------
@@ -230,6 +245,41 @@ def test_a_corpus_of_other_words_is_refused(command: Command, corpus: Corpus, tm
     code, _, err = command("neighbours", "--corpus", other, given=LINES)
     assert code == 65
     assert "another vocabulary" in err
+
+
+def test_tokens_takes_back_what_was_printed(prose: Path, command: Command, tmp_path: Path) -> None:
+    """Every command: what it makes of a text it makes of the printed words too, and not without --tokens."""
+    texts = ["We've seen the U.S. before.", "Mr. Smith doesn't know."]
+
+    def run(name: str, given: list[str], *arguments: object) -> Any:
+        lines = "".join(f"{text}\n" for text in given).encode()
+        code, out, err = command(name, *arguments, given=lines, model=prose)
+        assert code == 0
+        how = "taken as words between spaces" if "--tokens" in arguments else "split by the model's tokeniser"
+        assert err.startswith(f"given sentences are {how}")
+        return [json.loads(line) for line in out.splitlines()]
+
+    words = [one["source"] for one in run("reconstruct", texts, "--json")]
+    assert words == ["we 've seen the u.s. before .", "mr. smith does n't know ."]
+    (tmp_path / "words.txt").write_text("".join(f"{one}\n" for one in words))
+    (tmp_path / "texts.txt").write_text("".join(f"{one}\n" for one in texts))
+    for name, results in {
+        "reconstruct": ["source", "mean", "samples"],
+        "interpolate": ["steps"],
+        "neighbours": ["nearest"],
+        "encode": ["mu", "log_var"],
+        "score": ["words", "log_probs", "nll_iw"],
+    }.items():
+        corpora = [
+            ("--corpus", tmp_path / f"{kind}.txt") if name == "neighbours" else () for kind in ("texts", "words")
+        ]
+        of_texts = run(name, texts, "--json", *corpora[0])
+        of_words, split_again = (run(name, words, "--json", *corpora[1], *more) for more in (["--tokens"], []))
+        for key in results:
+            assert [one[key] for one in of_words] == [one[key] for one in of_texts]
+            assert key in ("steps", "mean", "samples") or [one[key] for one in split_again] != [
+                one[key] for one in of_texts
+            ]
 
 
 @pytest.mark.parametrize("name", ["reconstruct", "interpolate", "neighbours", "encode", "score"])

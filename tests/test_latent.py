@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import reference
 import torch
+from spacy.lang.en.examples import sentences as ENGLISH
+from spacy.lang.fr.examples import sentences as FRENCH
 from tiny import Corpus
 from tiny_model import SEED, informative, written
 
@@ -24,6 +27,7 @@ from textvae.generation import prior_samples
 from textvae.latent import TextVAE, load
 from textvae.nearest import nearest
 from textvae.progress import Progress
+from textvae.tokenizer import Tokenizer
 from textvae.vocabulary import EOS, UNK, Vocabulary
 
 TEXTS = ["the cat sees a small dog today", "a dog sleeps", "the old bird likes the cat", "an elephant sings"]
@@ -92,6 +96,53 @@ def test_the_models_own_tokeniser_is_applied(corpus: Corpus, tmp_path: Path) -> 
     assert model.tokenised(["Don't stop <unk>.", ""])[0].tolist() == [4, 5, 6, UNK, 7]
     assert model.tokenised(["Don't stop <unk>.", ""])[1].tolist() == []
     assert model.reconstruct(["Don't  STOP!"], max_length=2)[0].source == "do n't stop UNK"
+
+
+PROSE = {
+    "en": [
+        *ENGLISH,
+        "We've done this before, haven't we?",
+        "Mr. and Mrs. O'Neil won't leave the U.S. at 5 p.m., e.g. by train.",
+        "\"I'd rather not,\" he said; they're (as ever) cannot-do people.",
+        "It costs $1,000.50 (10%)... So what's the U.N.'s view?",
+        "The UNK of St. Louis <unk> it's o'clock.",
+    ],
+    "fr": [
+        *FRENCH,
+        "L'eau n'est pas potable aujourd'hui.",
+        "Qu'est-ce qu'il y a, M. Dupont ?",
+        "J'arrive : c'est-à-dire que l'on s'en va, n'est-ce pas ?",
+    ],
+}
+
+
+@pytest.mark.parametrize("language", PROSE)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_every_sentence_that_the_project_prints_comes_back_as_tokens(
+    language: str, lowercase: bool, corpus: Corpus, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer("words", lowercase, language)
+    split = [tokenizer(text) for text in PROSE[language]]
+    known = Counter(word for words in split for word in words)
+    vocabulary = Vocabulary(sorted({*known} - {"UNK", *list(known)[::7]}), tokenizer.description)
+    made = Corpus(corpus.train, corpus.valid, corpus.test, vocabulary)
+    model = load(written(tmp_path / "model", informative("vae", made), made))
+    read = Sentences.of([vocabulary.encode(words) for words in split])
+    printed = [vocabulary.decode(read[n]) for n in range(len(read))]
+
+    def ids(sentences: Sentences) -> list[list[int]]:
+        return [sentences[n].tolist() for n in range(len(sentences))]
+
+    assert ids(model.tokenised(PROSE[language])) == ids(read)
+    assert ids(model.tokenised(printed, tokens=True)) == ids(read)
+    assert ids(model.tokenised(printed)) != ids(read), "text that the tokeniser reads alike would prove little"
+    assert model.tokenised(read, tokens=True) is read
+    np.testing.assert_array_equal(model.encode(printed, tokens=True)[0], model.encode(read)[0])
+    assert model.score(printed, 2, tokens=True) == model.score(read, 2)
+    assert [one.source for one in model.reconstruct(printed, max_length=2, tokens=True)] == printed
+    assert model.neighbours(printed, printed, tokens=True) == model.neighbours(read, read)
+    ends = model.interpolate(printed[0], printed[1], 2, 5, tokens=True)
+    assert ends == model.between(*model.encode(read.subset(np.array([0, 1])))[0], 2, 5)
 
 
 # --- codes -------------------------------------------------------------------------------------------------------

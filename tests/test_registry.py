@@ -19,6 +19,7 @@ from components.tracking import connect
 from textvae import load
 from textvae.config import ReportSettings
 from textvae.files import read_json, write_json
+from textvae.latent import TextVAE
 from textvae.networks import Kind
 
 pytest_plugins = ["tracking_fixtures"]
@@ -86,6 +87,18 @@ def test_what_is_loaded_from_the_registry_says_what_the_model_directory_says(
     assert made["mean"].tolist() == [one.mean for one in wanted]
     for seed, own in ((-1, None), (8, 8)):
         assert asked("sample", seed=seed)["text"].tolist() == [one.text for one in model.sample(3, own)]
+    read: list[bool] = []
+    tokenised = TextVAE.tokenised
+
+    def spy(model: TextVAE, sentences: Any, tokens: bool = False) -> Any:
+        read.append(tokens)
+        return tokenised(model, sentences, tokens)
+
+    monkeypatch.setattr(TextVAE, "tokenised", spy)
+    for call in ("encode", "reconstruct", "score"):
+        for how in ({}, {"tokens": True}):
+            asked(call, **how)
+    assert read == 3 * [False, True]
     with pytest.raises(ValueError, match="'dance': there are encode, reconstruct, sample and score"):
         asked("dance")
 

@@ -43,6 +43,17 @@ def test_words_are_never_empty_and_hold_no_ascii_white_space(text: str) -> None:
         assert not ASCII_WHITE_SPACE & set(word)
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
+@settings(deadline=None)  # the first call builds the pipeline
+@given(st.text(), st.booleans())
+@example("L'eau n'est pas ici, M. Dupont: <Unk>\u00a0! İ ΑΣ", True)
+def test_words_joined_by_spaces_are_split_into_the_same_words_at_spaces(
+    language: str, text: str, lowercase: bool
+) -> None:
+    words = Tokenizer("words", lowercase, language)(text)
+    assert Tokenizer("spaces", lowercase)(" ".join(words)) == words
+
+
 def test_words_follow_the_penn_treebank_where_it_matters() -> None:
     text = "Mr. Smith's dog doesn't like the U.S. (or $1.5 million), \"does it?\""
     expected = "Mr. Smith 's dog does n't like the U.S. ( or $ 1.5 million ) , \" does it ? \""

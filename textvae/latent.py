@@ -2,11 +2,12 @@
 
     from textvae import load
     model = load("runs/sotu/vae_mine/1/model")
-    model.interpolate("we must act now .", "i thank the congress .", steps=6)
+    model.interpolate("We must act now.", "I thank the Congress.", steps=6)
 
 Sentences are text, split by the model's own tokeniser, or `Sentences` (ids of the model's vocabulary). What comes back
-as text is in the vocabulary's words, joined by spaces, `UNK` for all others. No result depends on what else is asked
-for in the same call: noise is keyed by the sentence and a seed, by default the model's own.
+as text is in the vocabulary's words, joined by spaces, `UNK` for all others: `tokens=True` takes such sentences, which
+the tokeniser would split otherwise (`we 've`). No result depends on what else is asked for in the same call: noise is
+keyed by the sentence and a seed, by default the model's own.
 
 Shapes: N sentences, D latent, K samples or neighbours, Q queries.
 """
@@ -103,9 +104,9 @@ class Score:
 class TextVAE(checkpoint.Model):
     """A trained model. A call raises DataError where the training diverged, and for LSTM-LM where it needs a code."""
 
-    def encode(self, sentences: Texts) -> tuple[FloatArray, FloatArray]:
+    def encode(self, sentences: Texts, *, tokens: bool = False) -> tuple[FloatArray, FloatArray]:
         """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D)."""
-        mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences))
+        mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences, tokens))
         return mu_ND.numpy(), log_var_ND.numpy()
 
     def decode(self, codes_ND: npt.ArrayLike, max_length: int = 200) -> list[Generated]:
@@ -117,10 +118,16 @@ class TextVAE(checkpoint.Model):
         return self._decoded(network, z_ND, max_length)
 
     def reconstruct(
-        self, sentences: Texts, samples: int = 0, seed: int | None = None, max_length: int = 200
+        self,
+        sentences: Texts,
+        samples: int = 0,
+        seed: int | None = None,
+        max_length: int = 200,
+        *,
+        tokens: bool = False,
     ) -> list[Reconstruction]:
         """Every sentence, decoded greedily from its posterior's mean and from `samples` samples of the posterior."""
-        network, read = self._vae, self.tokenised(sentences)
+        network, read = self._vae, self.tokenised(sentences, tokens)
         at_least(0, samples, "samples")
         mu_ND, log_var_ND = posteriors(network, read)
         z_NKD = mu_ND[:, None].repeat(1, 1 + samples, 1)
@@ -147,9 +154,9 @@ class TextVAE(checkpoint.Model):
         batches = generation.prior_samples(self._network, settings, self._seed(seed))
         return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for batch in batches for one in batch]
 
-    def interpolate(self, a: str, b: str, steps: int = 6, max_length: int = 200) -> list[Step]:
+    def interpolate(self, a: str, b: str, steps: int = 6, max_length: int = 200, *, tokens: bool = False) -> list[Step]:
         """`steps` sentences, greedily decoded, on the line between two posterior means, both ends among them."""
-        mu_ND, _ = posteriors(self._vae, self.tokenised([a, b]))
+        mu_ND, _ = posteriors(self._vae, self.tokenised([a, b], tokens))
         return self.between(mu_ND[0], mu_ND[1], steps, max_length)
 
     def between(self, a_D: npt.ArrayLike, b_D: npt.ArrayLike, steps: int = 6, max_length: int = 200) -> list[Step]:
@@ -160,14 +167,14 @@ class TextVAE(checkpoint.Model):
         return [Step(t, one.text, one.log_prob) for t, one in zip(ts, decoded, strict=True)]
 
     def neighbours(
-        self, queries: Texts, corpus: Texts, k: int = 3, bar: Progress | None = None
+        self, queries: Texts, corpus: Texts, k: int = 3, bar: Progress | None = None, *, tokens: bool = False
     ) -> list[list[Neighbour]]:
         """For each query, the `k` sentences of `corpus` whose posterior means have the largest cosine with its own.
 
         Exact, in float64, most similar first. A sentence that is the query, word by word, is left out, and one that the
         corpus repeats counts once (Table 6 of the paper). `bar` counts the corpus, repetitions included.
         """
-        network, read, searched = self._vae, self.tokenised(queries), self.tokenised(corpus)
+        network, read, searched = self._vae, self.tokenised(queries, tokens), self.tokenised(corpus, tokens)
         at_least(1, k, "neighbours (k)")
         first: dict[bytes, int] = {}
         for number in range(len(searched)):
@@ -193,9 +200,11 @@ class TextVAE(checkpoint.Model):
             found.append([Neighbour(self.vocabulary.decode(searched[i]), cosine, i) for i, cosine in others])
         return found
 
-    def score(self, sentences: Texts, samples: int = 100, seed: int | None = None) -> list[Score]:
+    def score(
+        self, sentences: Texts, samples: int = 100, seed: int | None = None, *, tokens: bool = False
+    ) -> list[Score]:
         """log-probabilities word by word, and NLL-IW with `samples` samples, of every sentence."""
-        network, read = self._network, self.tokenised(sentences)
+        network, read = self._network, self.tokenised(sentences, tokens)
         at_least(1, samples, "samples")
         mu_ND = None if network.kind == "lstm_lm" else posteriors(network, read)[0]
         log_probs = word_log_probs(network, read, mu_ND)
@@ -206,9 +215,11 @@ class TextVAE(checkpoint.Model):
         words = [[self.vocabulary.decode([i]) for i in [*read[n], EOS]] for n in range(len(read))]
         return [Score(*parts) for parts in zip(words, log_probs, nll_iw, strict=True)]
 
-    def tokenised(self, sentences: Texts) -> Sentences:
+    def tokenised(self, sentences: Texts, tokens: bool = False) -> Sentences:
         """Text as ids of the vocabulary, by the model's own tokeniser; `Sentences` stay what they are.
 
+        `tokens`: the text is words between spaces, as everything here, samples.parquet, posterior.parquet and the
+        report print it. It is split there and nowhere else, so that what the project made comes back as it was.
         Raises DataError for a text that is far too long to be a sentence.
         """
         if isinstance(sentences, Sentences):
@@ -221,7 +232,8 @@ class TextVAE(checkpoint.Model):
                     f"sentence {number} has {len(text):,} characters, more than {LONGEST_TEXT:,}: "
                     "split the text into sentences"
                 )
-        return Sentences.of([self.vocabulary.encode(words) for words in self.tokenizer.each(sentences)])
+        splitter = Tokenizer("spaces", self.vocabulary.tokenizer["lowercase"]) if tokens else self.tokenizer
+        return Sentences.of([self.vocabulary.encode(words) for words in splitter.each(sentences)])
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -124,8 +124,8 @@ def cut_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
     several = "of the seed with most, " if len(found) > len(most) else ""
     return [
         f"{CUT_MARK} {dataset_name(dataset)}: more than {MANY_CUT:.0%} of the generated sentences had not ended at "
-        f"sampling.max_length and were cut there ({several}{', '.join(shares)}). FPPL and RPPL count each as a sentence "
-        "that ends there, so they are not those of the model's sentences, and are not ranked. Raise "
+        f"sampling.max_length and were cut there ({several}{', '.join(shares)}). FPPL and RPPL count each as a "
+        "sentence that ends there, so they are not those of the model's sentences, and are not ranked. Raise "
         "sampling.max_length; where that changes nothing, the model does not end its sentences."
     ]
 

@@ -23,22 +23,25 @@ class TextModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per sentence of the column `sentence`; `sample` makes as many sentences as there are rows.
 
-        `params`: `call`; `samples`, of the posterior (0: the call's own number); `seed` (-1: the model's own).
+        `params`: `call`; `samples`, of the posterior (0: the call's own number); `seed` (-1: the model's own);
+        `tokens`, whether the sentences are words between spaces, as `sample` and the report print them.
         Raises DataError where the model has no code, ValueError for a call that there is not.
         """
-        asked = {"call": "encode", "samples": 0, "seed": -1, **(params or {})}
+        asked = {"call": "encode", "samples": 0, "seed": -1, "tokens": False, **(params or {})}
         sentences = [str(sentence) for sentence in model_input["sentence"]]
         seed = None if asked["seed"] < 0 else int(asked["seed"])
-        samples = {"samples": int(asked["samples"])} if asked["samples"] else {}
+        tokens = bool(asked["tokens"])
+        how: dict[str, Any] = {"seed": seed, "tokens": tokens}
+        how |= {"samples": int(asked["samples"])} if asked["samples"] else {}
         if asked["call"] == "encode":
-            mu_ND, log_var_ND = self.model.encode(sentences)
+            mu_ND, log_var_ND = self.model.encode(sentences, tokens=tokens)
             return pd.DataFrame({"mu": mu_ND.tolist(), "log_var": log_var_ND.tolist()})
         if asked["call"] == "sample":
             return pd.DataFrame([asdict(one) for one in self.model.sample(len(sentences), seed)])
         if asked["call"] == "reconstruct":
-            return pd.DataFrame([asdict(one) for one in self.model.reconstruct(sentences, seed=seed, **samples)])
+            return pd.DataFrame([asdict(one) for one in self.model.reconstruct(sentences, **how)])
         if asked["call"] == "score":
-            return pd.DataFrame([asdict(one) for one in self.model.score(sentences, seed=seed, **samples)])
+            return pd.DataFrame([asdict(one) for one in self.model.score(sentences, **how)])
         raise ValueError(f"call {asked['call']!r}: there are encode, reconstruct, sample and score")
 
 

@@ -132,6 +132,7 @@ def save(folder: Path, saved: Path) -> None:
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     params = [ParamSpec("call", "string", "encode"), ParamSpec("samples", "long", 0), ParamSpec("seed", "long", -1)]
+    params.append(ParamSpec("tokens", "boolean", False))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Add type hints", UserWarning)
         pyfunc.save_model(
