@@ -409,8 +409,15 @@ MUTANTS = [
     Mutant(
         "sentences that are still open take over the random numbers of those that ended",
         "textvae/generation.py",
-        "uniforms_NL[open_B, position]",
-        "uniforms_NL[: len(open_B), position]",
+        "uniforms_NP[open_B, place]",
+        "uniforms_NP[: len(open_B), place]",
+        "test_generation.py",
+    ),
+    Mutant(
+        "a sentence that ends right behind the last word allowed counts as cut",
+        "textvae/generation.py",
+        "    cut_N[open_B] = True",
+        "    cut_N |= (tokens_NL != EOS).all(dim=1)",
         "test_generation.py",
     ),
     Mutant(
@@ -427,7 +434,29 @@ MUTANTS = [
         "return torch.multinomial(torch.softmax(logits_BV, 1), 1)[:, 0]",
         "test_generation.py",
     ),
+    # --- the language models
+    Mutant(
+        "text too short for the order has fallback discounts",
+        "components/kenlm_lm.py",
+        "if order < settings.order and estimated(order):",
+        "if False:",
+        "test_kenlm_lm.py",
+    ),
+    Mutant(
+        "lmplz's complaint about an order stands for all lower ones",
+        "components/kenlm_lm.py",
+        "range(order - 1, LOWEST_ORDER - 1, -1)",
+        "range(0)",
+        "test_kenlm_lm.py",
+    ),
     # --- the latent space
+    Mutant(
+        "words that the project printed are split once more",
+        "textvae/latent.py",
+        "if tokens else self.tokenizer",
+        "if False else self.tokenizer",
+        "test_latent.py",
+    ),
     Mutant(
         "all samples of a posterior share their noise",
         "textvae/latent.py",
