@@ -160,6 +160,43 @@ def test_languages_with_and_without_rules_of_spacys() -> None:
     assert Tokenizer("words", lowercase=True, language="zh")("你好") == ["你", "好"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("我喜欢GPT-4.5和iPhone 15。", "我 喜 欢 gpt-4.5 和 iphone 15 。"),
+        ("他说UNK，<unk>和_UNK！ BOS", "他 说 UNK ， UNK 和 UNK ！ bos"),
+        ("2024年3月1日12:30,“don't”《café》", "2024 年 3 月 1 日 12:30 , “ don't ” 《 café 》"),
+        ("𠮷野家でラーメン々", "𠮷 野 家 で ラ ー メ ン 々"),
+        ("a,b 3.14% …", "a , b 3.14 % …"),
+        ("\u3000 \t", ""),
+    ],
+)
+def test_chinese_is_split_into_characters_and_everything_else_into_words(text: str, expected: str) -> None:
+    assert Tokenizer("words", lowercase=True, language="zh")(text) == expected.split()
+
+
+@settings(deadline=None)  # the first call builds the pipeline
+@given(st.text(alphabet="我的。UNK<unk>aé1.-' \u3000"))
+def test_chinese_words_are_all_of_the_text_and_are_stable(text: str) -> None:
+    tokenizer = Tokenizer("words", lowercase=False, language="zh")
+    words = tokenizer(text)
+    if "UNK" not in words:
+        assert "".join(words) == "".join(text.split())
+    assert tokenizer(" ".join(words)) == words
+
+
+def test_a_long_run_of_chinese_is_characters() -> None:
+    tokenizer = Tokenizer("words", lowercase=True, language="zh")
+    assert tokenizer("我" * (LONGEST_RUN + 1)) == ["我"] * (LONGEST_RUN + 1)
+    assert tokenizer.sentences("我喜欢UNK。他说：“好！”好") == [[*"我喜欢", "UNK", "。"], [*"他说：“好！”"], ["好"]]
+
+
+@pytest.mark.parametrize("language", ["ja", "th"])
+def test_a_language_that_needs_more_than_spacy_says_what_to_do(language: str) -> None:
+    with pytest.raises(SettingsError, match=rf"language '{language}': .*beforehand and choose `tokenizer: spaces`"):
+        Tokenizer("words", lowercase=True, language=language)
+
+
 def test_without_spacy_words_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", None)

@@ -6,6 +6,7 @@ white space, so tokens joined by one space, one sentence a line, can be read bac
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -16,15 +17,35 @@ from textvae.vocabulary import UNKNOWN_WORD
 
 if TYPE_CHECKING:
     from spacy.language import Language
-    from spacy.tokens import Token
+    from spacy.tokens import Doc, Token
+    from spacy.vocab import Vocab
 
 UNKNOWN_FORMS = frozenset({UNKNOWN_WORD, "_UNK", "<unk>", "<UNK>"})
 """How corpora write the unknown word. All become `UNK`: KenLM refuses `<unk>`, and `_unk` would be another word."""
 ASCII_WHITE_SPACE = str.maketrans("\t\v\f\r\n", "     ")
 LONGEST_RUN = 500
 """A longer run of characters without white space is one word, whatever is in it."""
+IDEOGRAPHS = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+IDEOGRAPHS += "\u3040-\u312f\u31a0-\u31ff\uff66-\uff9d"  # kana and bopomofo
+RUN = rf"(?:[^\W{IDEOGRAPHS}]|[\u0300-\u036f])+"
+CHINESE = re.compile(rf"<unk>|<UNK>|[{IDEOGRAPHS}]|{RUN}(?:(?:['’-]|(?<=\d)[.,:](?=\d)){RUN})*|\S")
+"""A word of Chinese text: a character, a run of other letters and digits (`GPT-4.5`), or a punctuation mark."""
 CHARACTERS_PER_ZONE = 1_000_000
 """spaCy remembers every string it meets; its memory of them is emptied after this much text."""
+
+
+class ChineseWords:
+    """Chinese characters one by one, what is between them as words: spaCy's own makes `U`, `N`, `K` of `UNK`."""
+
+    def __init__(self, vocab: Vocab) -> None:
+        self.vocab = vocab
+
+    def __call__(self, text: str) -> Doc:
+        """A text's words, white space left out."""
+        from spacy.tokens import Doc
+
+        found = [(match[0], text[match.end() : match.end() + 1].isspace()) for match in CHINESE.finditer(text)]
+        return Doc(self.vocab, words=[word for word, _ in found], spaces=[space for _, space in found])
 
 
 class Tokenizer:
@@ -132,9 +153,14 @@ def pipeline(language: str) -> Language:
         rules = spacy.blank(language)
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
-        raise SettingsError(f"language {language!r}: spaCy has no tokeniser for it here ({reason})") from None
+        raise SettingsError(
+            f"language {language!r}: spaCy has no tokeniser for it here ({reason}); put spaces between the words "
+            "beforehand and choose `tokenizer: spaces`"
+        ) from None
     rules.add_pipe("sentencizer")
     rules.max_length = sys.maxsize  # the default spares statistical models
+    if language == "zh":
+        rules.tokenizer = ChineseWords(rules.vocab)
     tokenizer = rules.tokenizer
     if isinstance(tokenizer, RuleTokenizer):  # not so for the languages that have a tokeniser of their own
         match = tokenizer.token_match
