@@ -4,22 +4,34 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components import grammar, snli, sotu, yahoo
 from components.downloads import downloaded
 from components.remote import brought, is_uri
-from components.sources import TextFile, content_sha256, is_archive, read_lines, text_files
+from components.sentence_markers import unmarked
+from components.sources import (
+    TextFile,
+    archive_kind,
+    content_sha256,
+    hidden,
+    not_read,
+    read_lines,
+    read_without_names,
+    text_files,
+)
 from components.splits import SPLITS, Split
+from components.table_text import not_sentences
 from textvae.config import Download, FetchSettings, GrammarSettings
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
 from textvae.tokenizer import Tokenizer
 
 READERS: dict[str, Callable[[TextFile], Iterator[str]]] = {
-    "lines": read_lines,
+    "lines": partial(read_lines, also_refused=not_sentences),
     "snli": snli.lines,
     "yahoo": yahoo.lines,
 }
@@ -37,6 +49,8 @@ class Source:
     """Every sentence as words, with its document."""
     splits: dict[str | int, Split] | None = None
     """The published split of each document; without it the splits are drawn."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the user should know of the text, and of how many files it was found; complete when all was read."""
 
 
 def source_of(settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str], scratch: Path) -> Source:
@@ -100,7 +114,7 @@ def urls_source(
     origin = {
         "urls": [{"url": found.url, "sha256": digest} for found, digest in zip(downloads, digests, strict=True)],
     }
-    label, several = ", ".join(path.name for path in paths), len(paths) > 1 or is_archive(paths[0])
+    label, several = ", ".join(path.name for path in paths), len(paths) > 1 or archive_kind(paths[0]) is not None
     return files_source(files, several, label, origin, settings, tokenizer, dropped)
 
 
@@ -113,7 +127,8 @@ def path_source(path: Path, settings: FetchSettings, tokenizer: Tokenizer, dropp
     origin = {"path": settings.path, "sha256": digest}
     if settings.version is not None:
         origin["version"] = settings.version
-    return files_source(files, path.is_dir() or is_archive(path), str(path), origin, settings, tokenizer, dropped)
+    several = path.is_dir() or archive_kind(path) is not None
+    return files_source(files, several, str(path), origin, settings, tokenizer, dropped)
 
 
 def files_source(
@@ -126,27 +141,27 @@ def files_source(
     dropped: Counter[str],
 ) -> Source:
     """The named splits of some files or, of `several` files, all that are text. Raises DataError without any."""
-    names = ", ".join(file.name for file in files[:10])
+    notes: Counter[str] = Counter()
     published: dict[str | int, Split] | None = None
     if settings.splits is not None:
-        by_name = {file.name: file for file in files}
+        by_name = {file.name: file for file in files if not hidden(file.name)}
         for split, name in settings.splits.items():
             if name not in by_name:
-                raise DataError(f"{label} has no file {name!r}, the {split} split; it holds: {names}")
+                holds = ", ".join(list(by_name)[:10])
+                raise DataError(f"{label} has no file {name!r}, the {split} split; it holds: {holds}")
+        if others := sorted(by_name.keys() - settings.splits.values()):
+            notes[not_read(others, "not among `splits`")] += 1
         files = [by_name[name] for name in settings.splits.values()]
         published = {name: split for split, name in settings.splits.items()}
     elif several:
-        files = [file for file in files if file.is_text]
-        if not files:
-            raise DataError(
-                f"{label} holds no .txt or .gz file, only {names}; rename them, or name them under `splits`"
-            )
+        files, others = read_without_names(files, label)
+        notes.update(others)
     blocks = len(files) == 1
     read = READERS[settings.reader]
 
     def sentences() -> Iterator[tuple[str | int, list[str]]]:
         for file in files:
-            found = words_in_blocks(read(file), tokenizer, dropped)
+            found = words_in_blocks(unmarked(read(file), dropped, notes), tokenizer, dropped)
             if settings.reader == "snli" and published is not None and published[file.name] != "train":
                 found = distinct(found, dropped)
             for block, words in found:
@@ -155,10 +170,10 @@ def files_source(
     def documents() -> Sequence[str | int]:
         if not blocks:
             return [file.name for file in files]
-        found = words_in_blocks(read(files[0]), tokenizer, Counter())
+        found = words_in_blocks(unmarked(read(files[0]), Counter(), Counter()), tokenizer, Counter())
         return range(1, 1 + max((block for block, _ in found), default=0))
 
-    return Source(origin, documents, sentences, published)
+    return Source(origin, documents, sentences, published, notes)
 
 
 def words_in_blocks(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.corpus_statistics import Repetitions, SplitStatistics
-from components.sources import plain_or_gzip, read_lines
+from components.sources import lines_of
 from components.splits import SPLITS, Split, keyed_hash
 from textvae.config import PreprocessSettings
 from textvae.errors import DataError
@@ -97,14 +97,15 @@ class RawText:
     def short_enough(self, split: Split, statistics: SplitStatistics) -> Iterator[list[str]]:
         """The sentences of a split that are neither empty nor longer than `longest`, as words."""
         path = self.raw / f"{split}.txt"
-        for number, line in enumerate(read_lines(plain_or_gzip(path, path.name, str(path))), start=1):
-            if number % SENTENCES_PER_ADVANCE == 0:
-                self.bar.advance(SENTENCES_PER_ADVANCE)
-            words = line.split(" ")
-            if self.settings.longest is None or len(words) <= self.settings.longest:
-                yield words
-            else:
-                statistics.too_long += 1
+        with path.open("rb") as stream:
+            for number, line in enumerate(lines_of(stream, str(path), path.stat().st_size), start=1):
+                if number % SENTENCES_PER_ADVANCE == 0:
+                    self.bar.advance(SENTENCES_PER_ADVANCE)
+                words = line.split(" ")
+                if self.settings.longest is None or len(words) <= self.settings.longest:
+                    yield words
+                else:
+                    statistics.too_long += 1
 
     def select(self) -> Selection | None:
         """The selection of `train_sentences` sentences: those with the smallest hashes, whatever their order."""

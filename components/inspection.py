@@ -18,6 +18,7 @@ from components.splits import SPLITS
 from components.step import exit_codes
 from components.suggestion import Facts, dataset_name, suggested_entry, with_entry, yaml_text
 from components.text_survey import Lines, raw_facts, source_for
+from components.writing import Writing
 from textvae.config import FetchSettings, Params, validated
 from textvae.errors import SettingsError
 from textvae.progress import duration
@@ -26,6 +27,8 @@ from textvae.vocabulary import SPECIAL_WORDS
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 SMALL = {"train": 2_000, "valid": 200, "test": 200}
 """Below this a corpus tells little (docs/own-corpus.md)."""
+MANY_ALONE, MANY_UNKNOWN = 0.5, 0.25
+"""Shares of sentences of one word, and of unknown words in valid, that say that the text was not split into words."""
 
 
 def inspect(
@@ -57,12 +60,13 @@ def inspect(
     with tempfile.TemporaryDirectory(prefix="textvae-inspect-") as scratch, called(Path(scratch), path):
         folder = Path(scratch)
         local = brought(path, folder) if is_uri(path) else Path(path)
-        chosen, lines = source_for(path, local, given)
+        chosen, lines, writing = source_for(path, local, given)
         settings = validated(FetchSettings, {"dataset": name, **chosen, "path": str(local)}, "--source")
         raw = folder / "raw"
         fetched = write_raw_corpus(settings, raw)
         words, lengths, repetitions = raw_facts(raw)
         print_lines(path, lines, fetched, repetitions)
+        print_writing(writing, fetched["tokenizer"])
         print_lengths(lengths)
         print_vocabulary(words)
         facts = Facts(fetched["sentences"]["train"], lengths, words["train"])
@@ -103,10 +107,13 @@ def print_lines(path: str, lines: Lines, fetched: dict[str, Any], repetitions: d
         (lines.several, 0.02, lines.several_at, "hold several sentences; put one on each line"),
         (lines.long, 0, lines.long_at, "are longer than 200 words; a sentence is cut at max_length"),
         (lines.replaced, 0, lines.replaced_at, "hold U+FFFD, a character that an earlier conversion lost"),
+        (lines.marked, 0, lines.marked_at, "hold sentence markers, as <s>, </s>, [CLS] or EOS"),
     ]
     for count, share, where, what in odd:
         if count > share * lines.count:
             print(f"  ! {count:,} lines ({count / lines.count:.1%}; first: {where}) {what}")
+    for note in fetched.get("notes", []):
+        print(f"  ! {note}")
     repeated = sum(repetitions["within"].values())
     if repeated > 0.05 * total:
         print(f"  ! {repeated:,} sentences ({repeated / total:.1%}) repeat another one of their split")
@@ -120,9 +127,17 @@ def print_lines(path: str, lines: Lines, fetched: dict[str, Any], repetitions: d
         print("  ! not below data/: move it there, so that `make repro` sees when it changes")
 
 
+def print_writing(writing: Writing, tokenizer: dict[str, Any]) -> None:
+    """A text without spaces between its words that `tokenizer` does not split."""
+    if remedy := writing.remedy(tokenizer):
+        print(f"  ! {remedy}")
+
+
 def print_lengths(lengths: Counter[int]) -> None:
     """Quantiles, and what different limits would cut."""
     total = lengths.total()
+    if lengths[1] > MANY_ALONE * total:
+        print(f"  ! {lengths[1]:,} sentences ({lengths[1] / total:.1%}) are one word each")
     print("\nLengths (words a sentence)\n")
     print("  " + ", ".join(f"{fraction:.0%}: {quantile(lengths, fraction)}" for fraction in QUANTILES))
     cut = {limit: sum(n for length, n in lengths.items() if length > limit) / total for limit in (20, 40, 60, 100, 200)}
@@ -157,6 +172,8 @@ def print_encoded(corpus: dict[str, Any]) -> None:
         f"{train['truncated'] / train['sentences']:.1%} of them cut; "
         f"{corpus['vocabulary']:,} words, {valid['out_of_vocabulary_rate']:.1%} of the words of valid are unknown."
     )
+    if valid["out_of_vocabulary_rate"] > MANY_UNKNOWN:
+        print("  ! so many unknown words make every number one of `UNK`: check the tokeniser, or take more text")
 
 
 def print_times(params: Params, name: str, corpus: Path, encoded: dict[str, Any]) -> None:

@@ -54,6 +54,8 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
         "dropped": dict(dropped),
         "sha256": {f"{split}.txt": sha256_of_file(raw / f"{split}.txt") for split in SPLITS},
     }
+    if source.notes:
+        description["notes"] = [note + f" ({n:,} files)" * (n > 1) for note, n in source.notes.items()]
     write_json(raw / "source.json", description)
     return description
 

@@ -1,22 +1,26 @@
-"""Text files, plain, gzipped or inside a zip or tar.gz archive, read line by line. Nothing is ever extracted to disk.
+"""Text files, plain, compressed or inside an archive, read line by line. Nothing is ever extracted to disk.
+
+Their first bytes say what they are (components/file_kinds.py); gzip, bzip2 and xz, zip and tar can be read.
 
 Lines end at `\\n` alone (a `\\r` before it is white space to the tokeniser), so that U+0085 or U+2028 inside a sentence
 splits nothing. A byte order mark at the start of a file is dropped. What is wrong is a DataError naming file and line.
 """
 
-import gzip
 import hashlib
+import io
+import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from components.file_kinds import HEAD_BYTES, decompressor, is_tar, refused, refused_document
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
 
@@ -25,68 +29,76 @@ MAX_EXPANSION = 100
 """An archive may hold this many times its own size (text compresses 3 to 10 times, a zip bomb 1,000 times) ..."""
 FREE_BYTES = 256 * 2**20
 """... and this much in any case."""
-TEXT_SUFFIXES = (".txt", ".gz")
-TAR_SUFFIXES = (".tar.gz", ".tgz")
+TEXT_SUFFIXES = (".txt", ".gz", ".bz2", ".xz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
+Refusal = Callable[[bytes, str], str | None]
+"""Of a file's first bytes and its name: what it is and the remedy, None where it may be read."""
+SHOWN = 5
+"""So many names of files that are not read."""
 DAMAGE = (
     OSError,
     EOFError,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     tarfile.TarError,
     RuntimeError,
     NotImplementedError,
     UnicodeError,
 )
-"""What gzip, zipfile and tarfile raise on damaged, encrypted or strangely compressed input."""
+"""What the decompressors, zipfile and tarfile raise on damaged, encrypted or strangely compressed input."""
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """One text: `name` is its path inside the folder or archive, `open` gives its (decompressed) bytes."""
+    """One text: `name` is its path inside the folder or archive, `open` gives its bytes, perhaps compressed."""
 
     name: str
     label: str
     """How messages name it."""
     open: Callable[[], AbstractContextManager[IO[bytes]]]
-    archive_bytes: int | None
-    """Size of the compressed file that it comes from, None for plain text."""
+    stored_bytes: int
+    """Size on disk, of the whole archive where it comes from one."""
 
     @property
-    def is_text(self) -> bool:
-        """Whether the suffix says that it is text, so that it is read without being named."""
-        return self.name.endswith(TEXT_SUFFIXES)
+    def left_out(self) -> str | None:
+        """Why it is not read without being named; None where the name says that it is text."""
+        if hidden(self.name):
+            return "hidden"
+        if self.name.endswith(ARCHIVE_SUFFIXES):
+            return "an archive: unpack it, or give it alone as `path`"
+        if not self.name.endswith(TEXT_SUFFIXES):
+            return "not .txt, .gz, .bz2 or .xz: rename it if it is text, or name it under `splits`"
+        return None
 
 
 def text_files(path: Path) -> list[TextFile]:
-    """The files of a folder or archive (zip, tar.gz), sorted by name, or the one file that `path` is.
+    """The files of a folder or archive (zip, tar), sorted by name, or the one file that `path` is.
 
-    Hidden files are left out (and `__MACOSX/`). Raises DataError for a path that is missing or holds nothing, and for
-    an archive that is damaged or has a member with an absolute path, a `..`, or that is a link or a device.
+    Raises DataError for a path that is missing or holds nothing, and for an archive that is damaged, a document of an
+    office program, or has a member with an absolute path, a `..`, or that is a link or a device.
     """
     try:
         if path.is_dir():
-            files = [plain_or_gzip(file, file.relative_to(path).as_posix(), str(file)) for file in files_below(path)]
+            files = [on_disk(file, file.relative_to(path).as_posix()) for file in files_below(path)]
         elif not path.exists():
             raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
-        elif zipfile.is_zipfile(path):
-            files = zip_members(path)
-        elif path.name.endswith(TAR_SUFFIXES):
-            files = tar_members(path)
+        elif (kind := archive_kind(path)) is not None:
+            files = zip_members(path) if kind == "zip" else tar_members(path)
         elif path.suffix == ".zip":
             raise DataError(f"{path} is not a zip archive, or is cut short; fetch it again")
         else:
-            files = [plain_or_gzip(path, path.name, str(path))]
+            files = [on_disk(path, path.name)]
     except PermissionError as error:
         raise DataError(f"{error.filename}: no permission to read it; change that with chmod") from None
-    if not files:
+    if all(hidden(file.name) for file in files):
         raise DataError(f"{path} holds no files; put the text there, one sentence per line")
     return files
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and its subfolders, hidden ones left out, sorted by name."""
-    found = (file for file in folder.rglob("*") if file.is_file() and not hidden(file.relative_to(folder).as_posix()))
-    return sorted(found)
+    """All files of a folder and its subfolders, sorted by name."""
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def hidden(name: str) -> bool:
@@ -94,32 +106,54 @@ def hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def plain_or_gzip(path: Path, name: str, label: str) -> TextFile:
+def read_without_names(files: list[TextFile], label: str) -> tuple[list[TextFile], list[str]]:
+    """Of the files of `label` those that are read without being named, and what the others are, in a line each.
+
+    Raises DataError where there is none.
+    """
+    others: dict[str, list[str]] = {}
+    for file in files:
+        if file.left_out is not None:
+            others.setdefault(file.left_out, []).append(file.name)
+    notes = [not_read(names, why) for why, names in others.items()]
+    read = [file for file in files if file.left_out is None]
+    if not read:
+        raise DataError(f"{label} holds no .txt, .gz, .bz2 or .xz file; {'; '.join(notes)}")
+    return read, notes
+
+
+def not_read(names: list[str], why: str) -> str:
+    """A line on files that are not read."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"not read: {', '.join(names[:SHOWN])}{more} ({why})"
+
+
+def on_disk(path: Path, name: str) -> TextFile:
     """A file on disk."""
-    if path.suffix == ".gz":
-        return TextFile(name, label, lambda: cast(IO[bytes], gzip.open(path)), path.stat().st_size)
-    return TextFile(name, label, lambda: path.open("rb"), None)
+    return TextFile(name, str(path), lambda: path.open("rb"), path.stat().st_size)
 
 
 def zip_members(path: Path) -> list[TextFile]:
     """The members of a zip archive, to be streamed from it."""
     with damage_reported(str(path)), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+    if what := refused_document({member.filename for member in members}, str(path)):
+        raise DataError(f"{path} is {what}")
     files = []
     for member in sorted(members, key=lambda member: member.filename):
         name, label = member.filename, f"{member.filename} in {path}"
         refuse_outside(name, label)
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{label}: a symbolic link; put the file itself into the archive")
-        if not member.is_dir() and not hidden(name):
+        if not member.is_dir():
             files.append(TextFile(name, label, partial(open_member, path, name), path.stat().st_size))
     return files
 
 
 def tar_members(path: Path) -> list[TextFile]:
-    """The members of a tar.gz archive, to be streamed from it. A leading `./` is no part of their names."""
+    """The members of a tar archive, to be streamed from it. A leading `./` is no part of their names."""
     files, total = [], 0
-    with damage_reported(str(path)), tarfile.open(path, "r:gz") as archive:
+    with damage_reported(str(path)), tarfile.open(path) as archive:
         for member in archive:
             label = f"{member.name} in {path}"
             refuse_outside(member.name, label)
@@ -130,14 +164,18 @@ def tar_members(path: Path) -> list[TextFile]:
             total += member.size
             refuse_bomb(total, path.stat().st_size, label)  # before what it holds is decompressed to reach the next one
             name = str(PurePosixPath(member.name))
-            if not hidden(name):
-                files.append(TextFile(name, label, partial(open_tar_member, path, name), path.stat().st_size))
+            files.append(TextFile(name, label, partial(open_tar_member, path, name), path.stat().st_size))
     return sorted(files, key=lambda file: file.name)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether `path` is an archive of several files."""
-    return path.is_file() and (path.name.endswith(TAR_SUFFIXES) or zipfile.is_zipfile(path))
+def archive_kind(path: Path) -> str | None:
+    """`zip` or `tar` (compressed or not) for a file that is such an archive, whatever its name. None for another."""
+    if not path.is_file():
+        return None
+    if zipfile.is_zipfile(path):
+        return "zip"
+    with damage_reported(str(path)), decompressed(on_disk(path, path.name)) as stream:
+        return "tar" if is_tar(stream.peek()) else None
 
 
 def refuse_outside(name: str, label: str) -> None:
@@ -158,52 +196,71 @@ def refuse_bomb(size: int, archive_bytes: int, where: str) -> None:
 def open_member(path: Path, name: str) -> IO[bytes]:
     """A stream of one member of a zip archive."""
     with zipfile.ZipFile(path) as archive:  # the file below stays open until the member is closed
-        member = archive.open(name)
-    return cast(IO[bytes], gzip.open(member)) if name.endswith(".gz") else member
+        return archive.open(name)
 
 
 @contextmanager
 def open_tar_member(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """A stream of one member of a tar.gz archive. Raises DataError where there is none."""
-    with tarfile.open(path, "r:gz") as archive:
+    """A stream of one member of a tar archive. Raises DataError where there is none."""
+    with tarfile.open(path) as archive:
         for member in archive:
             if str(PurePosixPath(member.name)) == name and (stream := archive.extractfile(member)) is not None:
-                with stream, gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else nullcontext(stream) as text:
-                    yield cast(IO[bytes], text)
+                with stream:
+                    yield stream
                 return
     raise DataError(f"{path} has no file {name!r}")
 
 
-def read_lines(file: TextFile) -> Iterator[str]:
+@contextmanager
+def decompressed(file: TextFile) -> Iterator[io.BufferedReader]:
+    """A stream of the file's bytes, decompressed once if they are compressed. Its `peek` gives the first HEAD_BYTES."""
+    with file.open() as stored:
+        stream: io.BufferedReader = io.BufferedReader(cast(io.RawIOBase, stored), HEAD_BYTES)
+        opener = decompressor(stream.peek())
+        if opener is not None:
+            stream = io.BufferedReader(cast(io.RawIOBase, opener(cast(IO[bytes], stream))), HEAD_BYTES)
+        yield stream
+
+
+def read_lines(file: TextFile, also_refused: Refusal | None = None) -> Iterator[str]:
     """The lines of a file, without their ends, one after the other in bounded memory.
 
-    Raises DataError naming the file and the line: longer than MAX_LINE_BYTES, not UTF-8, a NUL byte, more bytes than
-    MAX_EXPANSION allows, damaged or encrypted.
+    `also_refused`, given the first bytes and the name, says what the file is and the remedy if its lines are none to
+    take. Raises DataError naming the file for that and for what file_kinds refuses, or the file and the line: longer
+    than MAX_LINE_BYTES, not UTF-8, a NUL byte, more bytes than MAX_EXPANSION allows, damaged or encrypted.
     """
-    total = 0
-    with damage_reported(file.label), file.open() as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            where = f"{file.label}, line {number}"
-            if len(line) > MAX_LINE_BYTES:
-                raise DataError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; put one sentence on a line")
-            total += len(line)
-            if file.archive_bytes is not None:
-                refuse_bomb(total, file.archive_bytes, where)
-            yield decoded(line, number, where)
+    with damage_reported(file.label), decompressed(file) as stream:
+        name = file.label if Path(file.label).is_file() else file.name
+        head = stream.peek()
+        if what := refused(head, name) or (also_refused and also_refused(head, name)):
+            raise DataError(f"{file.label} is {what}")
+        yield from lines_of(stream, file.label, file.stored_bytes)
+
+
+def lines_of(stream: io.BufferedReader, label: str, stored_bytes: int) -> Iterator[str]:
+    """The lines of a stream of text. Raises DataError as `read_lines` does."""
+    number = total = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        where = f"{label}, line {number}"
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; put one sentence on a line")
+        total += len(line)
+        refuse_bomb(total, stored_bytes, where)
+        yield decoded(line, number, where)
 
 
 def decoded(line: bytes, number: int, where: str) -> str:
     """A line as text, without its end. Raises DataError for NUL bytes and for bytes that are not UTF-8."""
     if b"\0" in line:
-        raise DataError(f"{where}: a NUL byte; is this text? UTF-16 becomes UTF-8 with `iconv -f UTF-16 -t UTF-8`")
+        raise DataError(f"{where}: a NUL byte, which no text has; take it out, say with `tr -d '\\000'`")
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         wrong = line[error.start]
         raise DataError(
-            f"{where}: not UTF-8 (0x{wrong:02x} at byte {error.start}); convert it, say with `iconv -f LATIN1 -t UTF-8`"
+            f"{where}: not UTF-8 (0x{wrong:02x} at byte {error.start}); convert it from its encoding, say with "
+            "`iconv -f WINDOWS-1252 -t UTF-8` (or GB18030, BIG5, SHIFT_JIS, EUC-KR, KOI8-R, ...)"
         ) from None
     return text.removesuffix("\n")
 
@@ -215,12 +272,14 @@ def damage_reported(label: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except PermissionError:
+        raise DataError(f"{label}: no permission to read it; change that with chmod") from None
     except DAMAGE as error:
         raise DataError(f"{label} cannot be read ({error}); it is damaged or encrypted: fetch it again") from None
 
 
 def content_sha256(path: Path) -> str:
-    """The fingerprint of `path`: a file's SHA-256, or one over the names and SHA-256s of a folder's files.
+    """The fingerprint of `path`: a file's SHA-256, or one over names and SHA-256s of a folder's files (no hidden ones).
 
     Raises DataError where there is nothing.
     """
@@ -230,5 +289,7 @@ def content_sha256(path: Path) -> str:
         raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
     digest = hashlib.sha256()
     for file in files_below(path):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of_file(file)}\0".encode())
+        name = file.relative_to(path).as_posix()
+        if not hidden(name):
+            digest.update(f"{name}\0{sha256_of_file(file)}\0".encode())
     return digest.hexdigest()

@@ -23,9 +23,6 @@ LONGEST_SHARE = 0.99
 LENGTHS = (20, 200)
 MOST_TIMES = 10
 """A small text's epochs are multiplied at most by this."""
-SEPARATED = re.compile(r"(?:^|\s)[.,;:!?](?:\s|$)")
-ATTACHED = re.compile(r"\w[,;:!?](?:\s|$)|\w\.[\"'”’)\]]*$")
-"""A dot inside a line may be that of an abbreviation."""
 SPLIT_NAMES = {"train": "train", "valid": "valid|validation|dev|val", "test": "test"}
 
 
@@ -36,13 +33,6 @@ class Facts:
     sentences: int
     lengths: Mapping[int, int]
     words: Counter[str]
-
-
-def tokenizer_of(lines: list[str]) -> str:
-    """`spaces` for text whose punctuation stands apart already, or that has none; else `words`."""
-    apart = sum(SEPARATED.search(line) is not None for line in lines)
-    attached = sum(ATTACHED.search(line) is not None for line in lines)
-    return "words" if attached > apart / 4 else "spaces"
 
 
 def published_splits(names: list[str]) -> dict[str, str] | None:
@@ -63,7 +53,7 @@ def held_out_fraction(sentences: int) -> float:
 
 def dataset_name(path: str) -> str:
     """`my_text` for `data/my-text.txt.gz`."""
-    stem = re.sub(r"(\.(txt|text|tar|tgz|gz|zip))+$", "", path.rstrip("/").rsplit("/", 1)[-1])
+    stem = re.sub(r"(\.(txt|text|tar|tgz|gz|bz2|xz|zip))+$", "", path.rstrip("/").rsplit("/", 1)[-1])
     return re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_").lower() or "mine"
 
 

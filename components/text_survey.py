@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.corpus_sources import READERS
 from components.corpus_statistics import Repetitions
-from components.sources import TextFile, is_archive, read_lines, text_files
+from components.sentence_markers import MARKER, inner
+from components.sources import TextFile, archive_kind, hidden, read_lines, read_without_names, text_files
 from components.splits import SPLITS
-from components.suggestion import held_out_fraction, published_splits, tokenizer_of
+from components.suggestion import held_out_fraction, published_splits
+from components.writing import Writing, writing_of
 from textvae.config import FetchSettings
-from textvae.errors import DataError
 from textvae.progress import progress
 
 LONG_LINE_WORDS = 200
 FIRST_LINES = 2_000
 """That the choice of the tokeniser looks at."""
-SEVERAL = re.compile(r"[^\W\d_]{4,}[.?!][\"'”’)\]]*\s+[\"'“‘(\[]*[A-Z]")
+SEVERAL = re.compile(r"[^\W\d_]{4,}[.?!][\"'”’)\]]*\s+[\"'“‘(\[]*[A-Z]|[。！？][\"'”’」』）)]*\s*\w")
 """The end of one sentence and the start of the next; a short word before the dot may be an abbreviation."""
 ADVANCE = 1000
 
@@ -37,6 +39,8 @@ class Lines:
     long_at: str = ""
     replaced: int = 0
     replaced_at: str = ""
+    marked: int = 0
+    marked_at: str = ""
     longest: int = 0
     longest_at: str = ""
     first: list[str] = field(default_factory=list)
@@ -50,7 +54,8 @@ class Lines:
             return False
         self.blocks += not after_text
         if len(self.first) < FIRST_LINES:
-            self.first.append(line)
+            start, end = inner(line)
+            self.first.append(line[start:end].strip())
         if words > self.longest:
             self.longest, self.longest_at = words, where
         if words > LONG_LINE_WORDS:
@@ -59,16 +64,18 @@ class Lines:
             self.several, self.several_at = self.several + 1, self.several_at or where
         if "\ufffd" in line:
             self.replaced, self.replaced_at = self.replaced + 1, self.replaced_at or where
+        if MARKER.search(line):
+            self.marked, self.marked_at = self.marked + 1, self.marked_at or where
         return True
 
 
-def read(files: list[TextFile]) -> Lines:
-    """Look at every line. Raises DataError naming file and line for text that is not UTF-8."""
+def read(files: list[TextFile], reader: str) -> Lines:
+    """Look at every line. Raises DataError naming file and line for text that is not UTF-8 or no sentences."""
     found = Lines()
     with progress("inspect", None, "lines") as bar:
         for file in files:
             inside = False
-            for number, line in enumerate(read_lines(file), start=1):
+            for number, line in enumerate(READERS.get(reader, read_lines)(file), start=1):
                 where = f"line {number}" + (f" of {file.name}" if len(files) > 1 else "")
                 inside = found.add(line, where, inside)
                 if number % ADVANCE == 0:
@@ -76,20 +83,19 @@ def read(files: list[TextFile]) -> Lines:
     return found
 
 
-def source_for(path: str, local: Path, given: dict[str, Any]) -> tuple[dict[str, Any], Lines]:
-    """The `source` that fits the text at `path` (a copy of it at `local`), `given` winning; and its lines."""
-    files = text_files(local)
+def source_for(path: str, local: Path, given: dict[str, Any]) -> tuple[dict[str, Any], Lines, Writing]:
+    """The `source` that fits the text at `path` (a copy of it at `local`), `given` winning; its lines and writing."""
+    files = [file for file in text_files(local) if not hidden(file.name)]
     source: dict[str, Any] = {"path": path}
     splits = given.get("splits") or (published_splits([file.name for file in files]) if len(files) > 2 else None)
     if splits is not None:
         source["splits"] = splits
         files = [file for file in files if file.name in splits.values()]
-    elif local.is_dir() or is_archive(local):
-        files = [file for file in files if file.is_text]
-    if not files:
-        raise DataError(f"{path} holds no .txt or .gz file")
-    lines = read(files)
-    source["tokenizer"] = tokenizer_of(lines.first)
+    elif local.is_dir() or archive_kind(local) is not None:
+        files, _ = read_without_names(files, path)
+    lines = read(files, given.get("reader", "lines"))
+    writing = writing_of(lines.first)
+    source |= writing.source
     sentences = lines.count - lines.empty
     documents = len(files) if len(files) > 1 else lines.blocks
     if splits is None:
@@ -97,7 +103,7 @@ def source_for(path: str, local: Path, given: dict[str, Any]) -> tuple[dict[str,
             source["split_by"] = "document"
         if held_out_fraction(sentences) != FetchSettings.model_fields["valid_fraction"].default:
             source |= {f"{split}_fraction": held_out_fraction(sentences) for split in ("valid", "test")}
-    return source | given, lines
+    return source | given, lines, writing
 
 
 def raw_facts(raw: Path) -> tuple[dict[str, Counter[str]], Counter[int], dict[str, Any]]:

@@ -203,9 +203,8 @@ def test_a_tar_gz_gives_the_sentences_of_a_folder(tmp_path: Path) -> None:
         (tgz({"a.txt": link("a.txt", tarfile.FIFOTYPE)}), r"a\.txt in .*a device"),
         (tgz({}), r"holds no files"),
         (tgz({"a.txt": NUMBERED_TEXT})[:-200], r"cannot be read"),
-        (NUMBERED_TEXT, r"cannot be read"),
     ],
-    ids=["parent", "root", "symlink", "hard link", "fifo", "empty", "cut", "text"],
+    ids=["parent", "root", "symlink", "hard link", "fifo", "empty", "cut"],
 )
 def test_bad_archives_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "work").mkdir()

@@ -1,6 +1,9 @@
 """fetch --inspect: what it says of a text is what the pipeline then does, and the entry that it prints works."""
 
 import itertools
+import os
+import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,8 +26,8 @@ from components.suggestion import (
     held_out_fraction,
     published_splits,
     suggested_entry,
-    tokenizer_of,
 )
+from components.writing import tokenizer_of, writing_of
 from textvae.config import Params
 from textvae.objectives import checked
 
@@ -169,6 +172,90 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_tokenised_text_is_told_from_prose(lines: list[str], expected: str) -> None:
     assert tokenizer_of(lines) == expected
+
+
+CHINESE = [
+    f"{who}今天{does}{what}。"
+    for who in "你我他她"
+    for does in ("喜欢", "需要", "忘记")
+    for what in "火车水苹果书" * 2
+]
+JAPANESE = ["彼女は学校に行きました。", "私のカメラはどこですか？"]
+THAI = ["ฉันชอบแอปเปิ้ลวันนี้", "พวกเราต้องการรถไฟ พรุ่งนี้"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "source", "unspaced"),
+    [
+        (CHINESE, {"tokenizer": "words", "language": "zh"}, "zh"),
+        (["2024年3月1日我们看 https://example.org/x"], {"tokenizer": "words", "language": "zh"}, "zh"),
+        (["你好", "好的", "谢谢你"], {"tokenizer": "words", "language": "zh"}, "zh"),
+        (["我们 今天 需要 火车 。", "老师 喜欢 书"], {"tokenizer": "spaces"}, None),
+        (["我 们 今 天", "书"], {"tokenizer": "spaces"}, None),
+        (JAPANESE, {"tokenizer": "spaces"}, "ja"),
+        (THAI, {"tokenizer": "spaces"}, "th"),
+        (["ພວກເຮົາມັກໝາກແອັບເປີ້ນ"], {"tokenizer": "spaces"}, "lo"),
+        (["យើងចូលចិត្តផ្លែប៉ោម"], {"tokenizer": "spaces"}, "km"),
+        (["ကျွန်တော်တို့ပန်းသီးကြိုက်တယ်"], {"tokenizer": "spaces"}, "my"),
+        (["བཀྲ་ཤིས་བདེ་ལེགས་ཡིན།"], {"tokenizer": "spaces"}, "bo"),  # spaCy has a tokeniser, which does not split it
+        (["ฉัน ชอบ แอปเปิ้ล", "เขา ต้องการ รถไฟ"], {"tokenizer": "spaces"}, None),
+        (["우리는 오늘 사과가 필요하다.", "선생님은 책을 좋아한다."], {"tokenizer": "words"}, None),
+        (["The word 我们 means we.", "Tea is 茶."], {"tokenizer": "words"}, None),
+        (["dog", "apple", "Zoë"], {"tokenizer": "spaces"}, None),
+    ],
+)  # fmt: skip
+def test_scripts_without_spaces_are_recognised(lines: list[str], source: dict[str, str], unspaced: str | None) -> None:
+    found = writing_of(lines)
+    assert (found.source, found.unspaced) == (source, unspaced)
+
+
+def test_chinese_text_gets_an_entry_that_splits_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(project / "data/zh.txt", "\n".join(CHINESE).encode())
+    said = inspected(capsys, "data/zh.txt")
+    source = entry_of(said)["zh"]["source"]
+    assert (source["tokenizer"], source["language"]) == ("words", "zh")
+    assert "one word each" not in said
+    assert "without spaces" not in said
+    wrong = inspected(capsys, "data/zh.txt", "--source", "{tokenizer: spaces}")
+    assert "! Chinese without spaces between words, which is not split: take `tokenizer: words`" in wrong
+    assert "! 144 sentences (100.0%) are one word each" in wrong
+    assert "! so many unknown words make every number one of `UNK`" in wrong
+
+
+def test_text_that_nothing_here_splits_gets_a_remedy_that_works(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\n".join(f"{kana}{line}" for kana in "アイウエオカキクケコサシスセソ" for line in JAPANESE)
+    write(project / "data/ja.txt", text.encode())
+    said = inspected(capsys, "data/ja.txt")
+    (command,) = re.findall(r"`(sed [^`]+)`", said)
+    assert "! Japanese without spaces between words, which is not split: put spaces" in said
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    split = subprocess.run(["bash", "-c", command], input=text.encode(), capture_output=True, env=environment).stdout
+    write(project / "data/split.txt", split)
+    said = inspected(capsys, "data/split.txt")
+    assert "Japanese" not in said
+    assert f"50%: {len(JAPANESE[0]) + 1}" in said
+
+
+def test_sentence_markers_are_marked_and_what_is_not_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "data/in").mkdir()
+    write(project / "data/in/a.txt", "\n".join(f"<s> {line} </s>" for line in SPEECH).encode())
+    write(project / "data/in/b.tok", b"not this\n")
+    said = inspected(capsys, "data/in")
+    assert "! 1,500 lines (100.0%; first: line 1) hold sentence markers" in said
+    assert "! nearly every line begins and ends with sentence markers (</s> <s>): dropped there" in said
+    assert "! not read: b.tok (not .txt" in said
+    assert entry_of(said)["in"]["source"]["tokenizer"] == "words"
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.txt"])
+def test_a_table_is_refused_with_its_column(project: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    write(project / "data" / name, "".join(f"{n}\t{line}\n" for n, line in enumerate(SPEECH)).encode())
+    said = inspected(capsys, f"data/{name}", code=65)
+    assert said.startswith(f"error: data/{name} is a table with 2 columns between tabs; take the sentences out: `cat ")
+    assert "cut -f2" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from components.reporting.artifacts import collect
 from components.reporting.latent_plots import SIDE, TOP, plane
 from components.reporting.names import styles
 from components.reporting.posteriors import Posterior
+from components.reporting.svg import panel
 from components.reporting.text_plots import binned, draw_lengths, draw_shares, draw_words
 from components.reporting.texts import Sentences, TextProfiles, profile, text_profiles
 from textvae.errors import DataError
@@ -206,6 +207,14 @@ def test_lengths_words_and_repetitions_are_drawn_where_they_are(texts: TextProfi
     assert (shares["the"], shares["cat"], shares["."]) == pytest.approx((4 / 14, 4 / 14, 5 / 14))
     _, y = drawn(draw_shares, texts)["vae_05"]
     assert y.tolist() == pytest.approx([1 / 4, 3 / 12, 2 / 8, 1 / 4])  # of the first four: "the cat ." each
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_of_any_script_are_drawn_without_a_word_on_fonts() -> None:
+    """The browser draws them: whether matplotlib's font has a character is nobody's concern."""
+    words = ["我们", "学校で", "ฉันชอบ", "مرحبا", "हिन्दी", "😀"]
+    drawn = panel(lambda axes: axes.set_yticks(range(len(words)), words) and None, "x", "words", [])
+    assert all(f">{word}</text>" in drawn for word in words)
 
 
 def test_long_texts_are_drawn_in_bins() -> None:

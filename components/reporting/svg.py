@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +101,10 @@ def dot(style: Style) -> dict[str, Any]:
 def element(figure: Figure, name: str, description: str, drawn: Mapping[str, Style]) -> str:
     """The figure as an `<svg>` element: colours as variables, ids prefixed, neither prologue nor metadata nor fonts."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator")))
+    with warnings.catch_warnings():
+        # Text stays text (svg.fonttype) and the browser draws it with its own fonts: matplotlib's need not have it.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     for needless in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r" font-family: [^;\"]*;"):
