@@ -4,6 +4,7 @@ A stage of dvc.yaml depends on its file, so it reruns when, and only when, somet
 editing how samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ from components.remote import is_uri, version
 from components.sources import content_sha256
 from components.step import Input, Output, step
 from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
+from textvae.errors import SettingsError
 from textvae.files import write_json
-from textvae.objectives import checked, objective_sha256
+from textvae.objectives import checked, objective_class, objective_sha256
+from textvae.strict import aliased_lines
 
 
 @step
@@ -27,6 +30,12 @@ def settings(
       python -m components.settings --params params.yaml --out settings
     """
     resolved = resolve(Params.load(params))
+    if lines := aliased_lines(params):
+        print(
+            f"warning: {params}, line {', '.join(map(str, lines))}: `dvc exp run -S` loses or spreads what it sets in "
+            "a mapping or list that an alias (`*name`) shares: write it out, or use `like:` (docs/dvc.md)",
+            file=sys.stderr,
+        )
     for name, content in resolved.items():
         write_json(out / f"{name}.json", content)
 
@@ -41,28 +50,48 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
         fetch = params.fetch(dataset)
         of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
         for system in params.systems:
-            merged = params.settings(dataset, system)
-            objective = checked(merged.objective, f"{dataset}, {system}")
-            train = TrainSettings(
-                dataset=dataset,
-                system=system,
-                model=merged.model,
-                training=merged.training,
-                objective=objective,
-                objective_sha256=objective_sha256(objective["name"]),
-            )
-            if dataset in params.grid.datasets and system in params.grid.systems:
-                files[f"{dataset}/{system}/train"] = train.model_dump()
-                files[f"{dataset}/{system}/evaluate"] = merged.evaluation.model_dump()
-                files[f"{dataset}/{system}/sample"] = merged.sampling.model_dump()
-                files[f"{dataset}/{system}/examples"] = merged.examples.model_dump()
-                files[f"{dataset}/{system}/ngram"] = merged.ngram.model_dump()
+            of_steps = of_run(params, dataset, system)
+            if in_grid(params, dataset, system):
+                files |= {f"{dataset}/{system}/{name}": content for name, content in of_steps.items()}
         if dataset in params.grid.datasets:
             of_dataset["fetch"] |= identity(fetch)
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
     return files
+
+
+def of_run(params: Params, dataset: str, system: str) -> dict[str, dict[str, Any]]:
+    """The settings of the steps of one (data set, system), by the step. Raises SettingsError naming what is wrong.
+
+    Whether an objective can work with the settings of the training is asked of the grid only: a data set's epochs may
+    be too few for a system that is not trained on it.
+    """
+    merged = params.settings(dataset, system)
+    training = merged.training if in_grid(params, dataset, system) else None
+    objective = checked(merged.objective, training, params.layers(dataset, system).key)
+    sentences, needed = params.preprocess(dataset).train_sentences, objective_class(objective["name"]).least_batch
+    if training is not None and sentences is not None and sentences < needed:
+        raise SettingsError(
+            f"datasets.{dataset}.settings.preprocess.train_sentences is {sentences}: {system} compares the sentences "
+            f"of a batch: set it to {needed} or more"
+        )
+    train = TrainSettings(
+        dataset=dataset,
+        system=system,
+        model=merged.model,
+        training=merged.training,
+        objective=objective,
+        objective_sha256=objective_sha256(objective["name"]),
+    )
+    steps = {"evaluate": merged.evaluation, "sample": merged.sampling, "examples": merged.examples}
+    steps |= {"train": train, "ngram": merged.ngram}
+    return {name: step.model_dump() for name, step in steps.items()}
+
+
+def in_grid(params: Params, dataset: str, system: str) -> bool:
+    """Whether there are runs of the system on the data set."""
+    return dataset in params.grid.datasets and system in params.grid.systems
 
 
 def identity(fetch: FetchSettings) -> dict[str, str]:

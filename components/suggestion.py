@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from components.corpus_statistics import quantile
 from textvae.config import DatasetEntry, Params
+from textvae.strict import LONGEST_NAME
 
 HELD_OUT = 500
 """Sentences that valid and test should have: a standard error of NLL near 1 nat, MI below log 500 = 6.2 nats."""
@@ -54,7 +55,8 @@ def held_out_fraction(sentences: int) -> float:
 def dataset_name(path: str) -> str:
     """`my_text` for `data/my-text.txt.gz`."""
     stem = re.sub(r"(\.(txt|text|tar|tgz|gz|bz2|xz|zip))+$", "", path.rstrip("/").rsplit("/", 1)[-1])
-    return re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_").lower() or "mine"
+    name = re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_").lower() or "mine"
+    return (name if name[0].isalpha() else f"text_{name}")[:LONGEST_NAME]
 
 
 def up_to(value: int, step: int) -> int:
@@ -75,7 +77,8 @@ def suggested_entry(params: Params, source: dict[str, Any], facts: Facts, gpu: b
     base = None if gpu else next((entry for entry in params.datasets.values() if entry.reduced), None)
     if base is None:
         return {"source": source, "settings": own}
-    settings = {**own, **{key: dict(value) for key, value in base.settings.items() if key != "preprocess"}}
+    sections: Mapping[str, Any] = base.settings
+    settings = {**own, **{key: dict(value) for key, value in sections.items() if key != "preprocess"}}
     most = base.settings.get("preprocess", {}).get("train_sentences")
     if most and facts.sentences > most:
         settings["preprocess"]["train_sentences"] = most

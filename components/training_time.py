@@ -68,7 +68,7 @@ def estimates(params: Params, dataset: str, corpus: Path, vocabulary_size: int) 
     train, valid = (Sentences.load(corpus / f"{split}.parquet", vocabulary_size) for split in ("train", "valid"))
     for system in params.grid.systems:
         merged = params.settings(dataset, system)
-        objectives = alternatives(checked(merged.objective, f"{dataset}, {system}"))[1]
+        objectives = alternatives(checked(merged.objective, merged.training))[1]
         settings = TrainSettings(
             dataset=dataset, system=system, model=merged.model, training=merged.training, objective=objectives[0]
         )

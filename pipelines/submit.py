@@ -1,15 +1,13 @@
 """Compile the experiment for Kubeflow Pipelines, submit it, or run it here: `python -m pipelines.submit --help`."""
 
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from components.provenance import commit
 from pipelines.cluster import Cluster
@@ -18,6 +16,7 @@ from pipelines.kubeflow import Kubeflow
 from pipelines.local import on_this_machine, run_here
 from textvae.config import Params
 from textvae.errors import SettingsError, TextVAEError
+from textvae.strict import read_yaml
 
 TOKEN_VARIABLE = "KFP_TOKEN"
 INTERRUPTED = 130
@@ -33,15 +32,22 @@ def overridden_params(overrides: list[str]) -> Params:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            # With its aliases written out: dvc loses a key that is new in a mapping that two entries share.
             copy = Path(folder) / path.name
-            copy.write_text(json.dumps(YAML(typ="safe", pure=True).load(path)), encoding="utf-8")
+            write_without_aliases(read_yaml(path), copy)
             apply_overrides(copy, overrides)
             return Params.load(copy)
-        except (DvcException, OSError, YAMLError) as error:
+        except (DvcException, OSError) as error:
             raise SettingsError(f"-S {' '.join(overrides)}: {error.__cause__ or error}") from None
         except SettingsError as error:
             raise SettingsError(str(error).replace(str(copy), f"params.yaml with -S {' '.join(overrides)}")) from None
+
+
+def write_without_aliases(content: Any, file: Path) -> None:
+    """Write YAML with everything written out: dvc loses a key that is new in a mapping that two entries share."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.representer.ignore_aliases = lambda data: True
+    yaml.dump(content, file)
 
 
 def read_token(file: Path | None) -> str | None:

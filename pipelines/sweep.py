@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import NonNegativeInt
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from components.publish import run_record
 from components.settings import resolve
 from components.step import exit_codes
 from components.tracking import connect
-from textvae.config import Frozen, Grid, Name, Params, merge, validated
+from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError
 from textvae.files import fingerprint, read_json, write_json
 from textvae.progress import progress
+from textvae.strict import Frozen, Name, Seed, read_yaml, validated
 
 EXPERIMENT = "textvae-sweep"
 MEASURES = ("nll", "nll_iw", "nll_iw_se", "kl", "mi", "mi_se", "gain", "gain_se", "au")
@@ -38,18 +36,14 @@ class Sweep(Frozen):
     """sweep.yaml."""
 
     dataset: Name
-    seed: NonNegativeInt
+    seed: Seed
     trials: dict[Name, list[dict[str, Any]]]
     """System -> for each of its trials, what differs from its settings in params.yaml."""
 
     @classmethod
     def load(cls, path: Path) -> "Sweep":
         """Raises SettingsError naming the key and the reason."""
-        try:
-            content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, YAMLError) as error:
-            raise SettingsError(f"{path} cannot be read: {error}") from None
-        return validated(cls, content, str(path))
+        return validated(cls, read_yaml(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -121,12 +115,15 @@ def planned(sweep: Sweep, params: Params) -> list[Trial]:
     for system, listed in sweep.trials.items():
         for index, changes in enumerate(listed):
             grid = Grid(datasets=[sweep.dataset], systems=[system], seeds=[str(sweep.seed)])
-            systems = params.datasets[sweep.dataset].systems
-            entry = params.datasets[sweep.dataset].model_copy(
-                update={"systems": {**systems, system: merge(systems.get(system, {}), changes)}}
-            )
+            whole = params.datasets[sweep.dataset]
+            systems = {**whole.systems, system: merge(whole.systems.get(system, {}), changes)}
+            where = f"trials.{system}.{index} ({described(changes)})"
+            entry = validated(DatasetEntry, {**whole.model_dump(), "systems": systems}, where)
             tried = params.model_copy(update={"grid": grid, "datasets": {sweep.dataset: entry}})
-            files = resolve(tried)
+            try:
+                files = resolve(tried)
+            except SettingsError as error:
+                raise SettingsError(f"{where}: {error}") from None
             train, evaluate = (files[f"{sweep.dataset}/{system}/{step}"] for step in ("train", "evaluate"))
             sha256 = read_json(corpus / "corpus.json")["sha256"]
             trial = Trial(system, index, sweep.seed, described(changes), train, evaluate, corpus, sha256, entry.reduced)

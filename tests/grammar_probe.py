@@ -77,8 +77,8 @@ def topic(words: list[str]) -> int:
 
 def settings_of(system: str) -> TrainSettings:
     """The system's entry of params.yaml with a schedule for ten epochs."""
-    objective = Params.load(Path(__file__).parent.parent / "params.yaml").systems[system]["objective"]
-    complete = alternatives(checked(objective, system))[1][0]
+    objective = Params.load(Path(__file__).parent.parent / "params.yaml").system(system)["objective"]
+    complete = alternatives(checked(objective))[1][0]
     shorter = {name: value for name, value in SHORTER.items() if complete.get(name)}
     if complete.get("energy_optimizer") == "sgd":
         del shorter["energy_learning_rate"]

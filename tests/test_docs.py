@@ -72,7 +72,7 @@ def test_every_setting_of_an_objective_is_there_with_its_default(system: str) ->
 
 @pytest.mark.parametrize("system", PARAMS.systems)
 def test_what_params_yaml_sets_apart_from_the_defaults_is_there(system: str) -> None:
-    objective = dict(PARAMS.systems[system]["objective"])
+    objective = dict(PARAMS.system(system)["objective"])
     fields = objective_class(objective.pop("name")).Config.model_fields
     text = section(SYSTEMS, f"### `{system}`")
     repeated = PARAMS.systems["vae_mine"]["objective"] if text.strip().startswith("`vae_mine` with") else {}
@@ -123,8 +123,8 @@ def test_every_column_of_the_learning_curves_is_explained() -> None:
     first_cells = " ".join(table_rows(section(METRICS, "## Learning curves")))
     assert_documented(first_cells, results.CURVE_COLUMNS)
     corpus = tiny_corpus()
-    for entry in PARAMS.systems.values():
-        first = alternatives(entry["objective"])[1][0]
+    for system in PARAMS.systems:
+        first = alternatives(PARAMS.system(system)["objective"])[1][0]
         objective = {name: value for name, value in first.items() if name not in SHORT}
         settings = train_settings(objective["name"], objective=objective, epochs=1)
         curves = Trainer(settings, corpus.train, corpus.valid, corpus.size, seed=1).run().curves

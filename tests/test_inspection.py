@@ -80,7 +80,7 @@ def test_what_is_printed_is_what_the_pipeline_does(project: Path, capsys: pytest
     (project / "params.yaml").write_text(yaml.safe_dump(content))
     params = Params.load(project / "params.yaml")
     for system in params.grid.systems:
-        checked(params.settings("my_text", system).objective, system)
+        checked(params.settings("my_text", system).objective)
     source = params.fetch("my_text")
     assert (source.tokenizer, source.split_by, source.valid_fraction) == ("words", "line", 0.2)
     lines, description = fetched(project / "out", **source.model_dump())

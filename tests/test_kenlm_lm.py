@@ -138,7 +138,7 @@ def test_an_lmplz_that_ends_early_is_reported_with_its_reason_not_as_a_broken_pi
 
 def test_memory_that_will_not_do_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match=r"ngram\.memory"):
-        LanguageModel.train(["a b"], NgramSettings(memory="1M"))
+        LanguageModel.train(["a b"], NgramSettings.model_construct(order=5, memory="1M"))
 
 
 def test_a_full_disk_is_the_system_s_error() -> None:

@@ -203,7 +203,7 @@ def test_one_sentence_selects_nothing(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_list_is_checked_value_by_value_and_kept() -> None:
-    objective = checked({"name": "vae_mine", "alpha": [2.0, 2.5]}, "here")
+    objective = checked({"name": "vae_mine", "alpha": [2.0, 2.5]})
     assert objective["alpha"] == [2.0, 2.5]
     assert objective["marginal"] == "all_pairs_with_self"
     assert [one["alpha"] for one in alternatives(objective)[1]] == [2.0, 2.5]
@@ -212,13 +212,13 @@ def test_a_list_is_checked_value_by_value_and_kept() -> None:
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"alpha": [2.0, -1.0]}, r"here: objective: alpha: .*\(found -1.0\)"),
+        ({"alpha": [2.0, -1.0]}, r"^objective.alpha: .*\(found -1.0\)"),
         ({"alpha": []}, "at least one"),
         ({"alpha": [2.0, 2.0]}, "different values"),
-        ({"alpha": [2.0, 3.0], "xi_decay": [0.0, 0.5]}, "alpha and xi_decay are lists"),
+        ({"alpha": [2.0, 3.0], "xi_decay": [0.0, 0.5]}, "objective.alpha and objective.xi_decay are lists"),
         ({"alfa": [2.0, 3.0]}, "alfa: no such key"),
     ],
 )
 def test_a_wrong_list_is_refused(objective: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        checked({"name": "vae_mine", **objective}, "here")
+        checked({"name": "vae_mine", **objective})

@@ -27,8 +27,8 @@ SMALL: dict[str, Any] = {"energy_hidden": 7}
 
 def settings_of(entry: str, dataset: str | None = None) -> dict[str, Any]:
     """Every setting of an entry, defaults filled in: its own, or those for a data set."""
-    given = PARAMS.settings(dataset, entry).objective if dataset else PARAMS.systems[entry]["objective"]
-    return checked(given, entry)
+    given = PARAMS.settings(dataset, entry).objective if dataset else PARAMS.system(entry)["objective"]
+    return checked(given)
 
 
 def built(entry: str, **settings: Any) -> Any:
@@ -166,7 +166,7 @@ def test_a_frozen_energy_has_no_extra_steps_either() -> None:
 @pytest.mark.parametrize("setting", [{"xi": "literal"}, {"xi_decay": 0.5}, {"stale_xi": True}])
 def test_a_xi_where_there_is_none_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="`divergence: jsd` has no xi"):
-        checked({"name": "vae_mine", "divergence": "jsd", **setting}, "mine_jsd")
+        checked({"name": "vae_mine", "divergence": "jsd", **setting})
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5])

@@ -101,6 +101,11 @@ class Trainer:
         self.batches: list[IntArray] = self.batches_of_epoch(0)
         objective = objective_class(settings.objective.get("name"))
         config = validated(objective.Config, settings.objective, f"{settings.system}: objective")
+        objective.check(config, self.training)
+        if len(train) < objective.least_batch:
+            raise SettingsError(
+                f"{settings.system} compares the sentences of a batch: the corpus needs 2 or more for training"
+            )
         torch.manual_seed(stream(seed, -1))
         network = Network(objective.kind, vocabulary_size, settings.model)
         self.objective: Objective = objective(config, network, self.training, len(self.batches), self.draw_batch)

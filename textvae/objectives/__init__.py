@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.config import validated
 from textvae.errors import SettingsError
+from textvae.step_settings import TrainingSettings
+from textvae.strict import Location, dotted, shown, validated
 
 if TYPE_CHECKING:
     from textvae.objectives.base import Objective
@@ -21,10 +23,10 @@ def objective_names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
 
 
-def objective_class(name: Any) -> type[Objective]:
-    """The objective of that name. Raises SettingsError naming the ones there are."""
+def objective_class(name: Any, key: str = "objective.name") -> type[Objective]:
+    """The objective of that name, which stands at `key`. Raises SettingsError naming the ones there are."""
     if name not in objective_names():
-        raise SettingsError(f"objective.name: no objective {name!r} (there are: {', '.join(objective_names())})")
+        raise SettingsError(f"{key}: no objective {shown(name)} (there are: {', '.join(objective_names())})")
     module = importlib.import_module(f"textvae.objectives.{name}")
     found: type[Objective] = module.OBJECTIVE
     return found
@@ -35,7 +37,9 @@ def objective_sha256(name: str) -> str:
     return hashlib.sha256((FOLDER / f"{name}.py").read_bytes()).hexdigest()
 
 
-def alternatives(objective: dict[str, Any]) -> tuple[str | None, list[dict[str, Any]]]:
+def alternatives(
+    objective: dict[str, Any], key: Callable[[Location], str] = dotted
+) -> tuple[str | None, list[dict[str, Any]]]:
     """The name of the setting that is a list (textvae/selection.py), and the objective with each of its values.
 
     Raises SettingsError for a second list, an empty one, and one that names a value twice.
@@ -45,15 +49,31 @@ def alternatives(objective: dict[str, Any]) -> tuple[str | None, list[dict[str, 
         return None, [objective]
     name, values = lists[0], objective[lists[0]]
     if len(lists) > 1:
-        raise SettingsError(f"objective: {' and '.join(lists)} are lists: one setting at a time can be selected")
+        names = " and ".join(key(("objective", one)) for one in lists)
+        raise SettingsError(f"{names} are lists: one setting at a time can be selected")
     if not values or any(value in values[:i] for i, value in enumerate(values)):
-        raise SettingsError(f"objective.{name} is {values}: give different values, at least one")
+        raise SettingsError(f"{key(('objective', name))} is {shown(values)}: give different values, at least one")
     return name, [{**objective, name: value} for value in values]
 
 
-def checked(objective: dict[str, Any], where: str) -> dict[str, Any]:
-    """`objective` with its defaults filled in, a list kept as a list. Raises SettingsError for what is wrong in it."""
-    config = objective_class(objective.get("name")).Config
-    name, listed = alternatives(objective)
-    complete = [validated(config, one, f"{where}: objective").model_dump() for one in listed]
+def checked(
+    objective: dict[str, Any], training: TrainingSettings | None = None, key: Callable[[Location], str] = dotted
+) -> dict[str, Any]:
+    """`objective` with its defaults filled in, a list kept as a list. `key` says what a setting is called.
+
+    Raises SettingsError for what is wrong in it or, where `training` is given, cannot work with that.
+    """
+    chosen = objective_class(objective.get("name"), key(("objective", "name")))
+    name, listed = alternatives(objective, key)
+    if name is not None and training is not None and training.iw_sentences < 2:
+        raise SettingsError(
+            f"{key(('training', 'iw_sentences'))}: {name} is a list, of which one is selected by NLL-IW with its "
+            "standard error: 2 or more are needed (found 1)"
+        )
+    complete = []
+    for one in listed:
+        config = validated(chosen.Config, one, key=lambda location: key(("objective", *location)))
+        if training is not None:
+            chosen.check(config, training, key)
+        complete.append(config.model_dump())
     return complete[0] if name is None else {**complete[0], name: [one[name] for one in complete]}

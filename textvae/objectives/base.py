@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from textvae import estimators
-from textvae.config import Frozen, TrainingSettings
 from textvae.corpus import Batch
+from textvae.errors import SettingsError
 from textvae.networks import Kind, Network, reparameterised
+from textvae.step_settings import TrainingSettings
+from textvae.strict import Epochs, Frozen, Location, Weight, dotted
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ class Objective:
         name: str
 
     kind: ClassVar[Kind] = "vae"
+    least_batch: ClassVar[int] = 1
+    """Sentences that a batch needs for the objective to be what its name says."""
+
+    @classmethod
+    def check(cls, config: Any, training: TrainingSettings, key: Callable[[Location], str] = dotted) -> None:
+        """Raise SettingsError where the objective's settings cannot work with the training's. `key` names a setting."""
+        if training.batch_size < cls.least_batch:
+            raise SettingsError(
+                f"{key(('training', 'batch_size'))} is {training.batch_size}: {config.name} compares the sentences of "
+                f"a batch, and with fewer than {cls.least_batch} it would be another system: set it to "
+                f"{cls.least_batch} or more"
+            )
 
     def __init__(
         self,
@@ -204,10 +217,10 @@ def optimizer_of(
 class AnnealedConfig(Objective.Config):
     """Linear KL annealing, per step (Bowman et al. 2016)."""
 
-    beta_start: NonNegativeFloat = 0.1
-    beta_end: NonNegativeFloat = 1.0
+    beta_start: Weight = 0.1
+    beta_end: Weight = 1.0
     """1 for the ELBO; anything else is a beta-VAE (Higgins et al. 2017)."""
-    annealing_epochs: float = Field(default=10, ge=0)
+    annealing_epochs: Epochs = 10
 
 
 class Annealed(Objective):

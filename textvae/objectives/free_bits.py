@@ -5,12 +5,12 @@ https://arxiv.org/abs/1606.04934, with every dimension a group of its own. Shape
 
 from __future__ import annotations
 
-from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from textvae import estimators
 from textvae.corpus import Batch
 from textvae.objectives.base import Losses, Objective
+from textvae.strict import Weight
 
 
 class FreeBitsVAE(Objective):
@@ -19,7 +19,7 @@ class FreeBitsVAE(Objective):
     class Config(Objective.Config):
         """Kingma et al.'s lambda, in nats per dimension; 0 is the plain VAE without annealing."""
 
-        threshold: NonNegativeFloat = 0.1
+        threshold: Weight = 0.1
 
     config: Config
 

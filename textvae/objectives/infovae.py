@@ -6,11 +6,12 @@ Shapes: M, N samples, D latent.
 from __future__ import annotations
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from textvae.corpus import Batch
 from textvae.objectives.base import Losses, Objective
+from textvae.strict import Weight
 
 
 class InfoVAE(Objective):
@@ -19,10 +20,17 @@ class InfoVAE(Objective):
     class Config(Objective.Config):
         """The weights a (`mi_weight`) and l (`mmd_weight`), alpha and lambda in the paper."""
 
-        mi_weight: float = Field(default=0.0, le=1)
-        mmd_weight: NonNegativeFloat = 10.0
+        mi_weight: float = Field(default=0.0, ge=-1000, le=1)
+        mmd_weight: Weight = 10.0
+
+        @model_validator(mode="after")
+        def mmd_is_minimised(self) -> InfoVAE.Config:
+            if self.mi_weight + self.mmd_weight < 1:
+                raise ValueError("`mi_weight` + `mmd_weight` is below 1, so that the MMD would be maximised: raise one")
+            return self
 
     config: Config
+    least_batch = 2
 
     def kl_weight(self, step: int) -> float:
         """1 - a, at every step."""

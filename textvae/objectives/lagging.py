@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import PositiveInt
 from torch import nn
 
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
+from textvae.strict import Times
 
 
 class LaggingVAE(Annealed):
@@ -25,9 +25,9 @@ class LaggingVAE(Annealed):
         """Limits of the encoder's inner loop; `aggressive: false` leaves the annealed VAE."""
 
         aggressive: bool = True
-        inner_steps: PositiveInt = 99
+        inner_steps: Times = 99
         """Encoder-only steps at most before a decoder-only one."""
-        window: PositiveInt = 15
+        window: Times = 15
         """The inner loop ends with the first window whose mean loss per word exceeds the window's before it."""
 
     config: Config

@@ -6,11 +6,11 @@ Shapes: B sentences, T positions, V target classes.
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
+from textvae.strict import Size, Weight
 from textvae.vocabulary import EOS, FIRST_TARGET
 
 
@@ -20,8 +20,8 @@ class BagOfWordsVAE(Annealed):
     class Config(AnnealedConfig):
         """The head: an MLP with one hidden layer, tanh."""
 
-        bow_hidden: PositiveInt = 400
-        bow_weight: NonNegativeFloat = 1.0
+        bow_hidden: Size = 400
+        bow_weight: Weight = 1.0
 
     config: Config
 

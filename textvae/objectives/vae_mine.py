@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses, optimizer_of
+from textvae.strict import Rate, Size, Times, Weight
 
 ENERGY_MEAN_LIMIT = 50.0
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class VAEMINE(Annealed):
     class Config(AnnealedConfig):
         """`alpha` and how Ihat is estimated."""
 
-        alpha: float = Field(default=2.0, ge=0)
+        alpha: Weight = 2.0
         """Weight of Ihat in the encoder's objective; the energy's own is never scaled."""
         divergence: Literal["kl", "jsd"] = "kl"
         """From the joint distribution to the marginals: `kl` is eq. 12's. `jsd`, Jensen & Shannon's, is bounded and
@@ -66,10 +67,10 @@ class VAEMINE(Annealed):
         """Moving average of Z over batches, in log space; 0: this batch's."""
         stale_xi: bool = False
         """Use the xi of the batch before, as Algorithm 1's line 7 and 12 do."""
-        energy_hidden: PositiveInt = 512
+        energy_hidden: Size = 512
         energy_optimizer: Literal["sgd", "adam"] = "adam"
-        energy_learning_rate: float = Field(default=1e-4, gt=0)
-        energy_steps: PositiveInt = 1
+        energy_learning_rate: Rate = 1e-4
+        energy_steps: Times = 1
         """Updates of the energy per update of the encoder."""
         energy_trained: bool = True
         """False leaves the energy at its initialisation (a control)."""
@@ -77,10 +78,11 @@ class VAEMINE(Annealed):
         @model_validator(mode="after")
         def xi_has_a_meaning(self) -> VAEMINE.Config:
             if self.divergence == "jsd" and (self.xi, self.xi_decay, self.stale_xi) != ("reciprocal", 0.0, False):
-                raise ValueError("`divergence: jsd` has no xi: leave xi, xi_decay and stale_xi at their defaults")
+                raise ValueError("`divergence: jsd` has no xi: leave `xi`, `xi_decay` and `stale_xi` at their defaults")
             return self
 
     config: Config
+    least_batch = 2
 
     def build(self) -> None:
         """The energy, with PyTorch's initialisation: uniform(-0.01, 0.01) would kill its signal."""

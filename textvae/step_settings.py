@@ -1,0 +1,136 @@
+"""The settings of the steps of a run: model, training, evaluation, samples, examples, n-gram models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
+
+from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Times, distinct
+
+MOST_EXAMPLES = 1000
+Few = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
+"""What a report shows."""
+LEAST_TEMPERATURE = 0.001
+LMPLZ_BYTES = (25 * 2**20, 4 * 2**40)
+"""It refuses less, whatever the text: its table of words alone takes 24 MiB."""
+
+
+class ModelSettings(Frozen):
+    """Sizes of encoder and decoder (section 5.2 of the paper)."""
+
+    embedding: Size = 128
+    hidden: Size = 512
+    latent: Size = 64
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    initialisation: Literal["uniform", "pytorch"] = "uniform"
+    """`uniform`: He et al.'s, made for SGD with a rate of 1. `pytorch`: its defaults, embeddings N(0, 1), for adam."""
+
+
+class TrainingSettings(Frozen):
+    """Optimiser, schedule and model selection, for every system alike."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Rate = 1.0
+    batch_size: Size = 32
+    clip_norm: Rate = 5.0
+    epochs: Times = 100
+    decay_from_epoch: Times = 16
+    """The first epoch whose validation may lower the learning rate."""
+    decay_patience: Times = 2
+    decay_factor: float = Field(default=0.5, gt=0, lt=1)
+    max_decays: Times = 5
+    """Training ends at this many decays."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    iw_sentences: Count = 200
+    """Validation sentences (chosen by a hash) for the NLL-IW after each epoch."""
+    iw_samples: Times = 20
+
+
+class EvaluationSettings(Frozen):
+    """How the test set is measured."""
+
+    elbo_samples: Times = 1
+    iw_sentences: Several = 1000
+    iw_samples: Times = 500
+    gain_sentences: Several = 1000
+    gain_codes: int = Field(default=32, ge=2, le=1_000_000)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class SamplingSettings(Frozen):
+    """How sentences are generated from the prior. Temperature 0 is greedy, 1 with nothing else ancestral."""
+
+    sentences: Count = 100_000
+    temperature: float = Field(default=1.0, ge=0, le=1000)
+    top_k: Count | None = None
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_length: Length = 200
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("temperature")
+    @classmethod
+    def not_near_zero(cls, temperature: float) -> float:
+        if 0 < temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"logits divided by less than {LEAST_TEMPERATURE} overflow: 0 is greedy decoding")
+        return temperature
+
+    @property
+    def decoding(self) -> str:
+        """The name of the decoding, as the report prints it."""
+        if self.temperature == 0:
+            return "greedy"
+        parts = [] if self.temperature == 1 else [f"temperature {self.temperature:g}"]
+        parts += [] if self.top_k is None else [f"top-{self.top_k}"]
+        parts += [] if self.top_p is None else [f"nucleus {self.top_p:g}"]
+        return ", ".join(parts) or "ancestral"
+
+
+class ExamplesSettings(Frozen):
+    """The sentences that show a latent space, decoded greedily."""
+
+    sentences: Few = 4
+    """Drawn from the test set; as many are generated from the prior."""
+    seed: Seed = 0
+    """Decides which ones."""
+    texts: Annotated[list[str], Field(max_length=MOST_EXAMPLES), AfterValidator(distinct)] = Field(default=[])
+    """Named ones, in place of drawn ones: words between spaces, as the report prints them."""
+    samples: int = Field(default=3, ge=0, le=MOST_EXAMPLES)
+    """Reconstructions of each from samples of its posterior."""
+    steps: int = Field(default=6, ge=2, le=MOST_EXAMPLES)
+    """Points of an interpolation, its ends among them."""
+    neighbours: Few = 3
+    max_length: Length = 200
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class NgramSettings(Frozen):
+    """The KenLM language model behind FPPL and RPPL."""
+
+    order: int = Field(default=5, ge=2, le=6)
+    memory: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}[%bKMGT]?$")] = "1G"
+    """lmplz's sorting memory: without a unit in K, as a share (%) of the machine's."""
+
+    @field_validator("memory")
+    @classmethod
+    def what_lmplz_takes(cls, memory: str) -> str:
+        number, unit = int(memory.rstrip("%bKMGT")), memory.lstrip("0123456789") or "K"
+        if unit == "%":
+            if not 1 <= number <= 100:
+                raise ValueError("a share of the machine's memory is from 1% to 100%")
+        elif not LMPLZ_BYTES[0] <= number * 1024 ** "bKMGT".index(unit) <= LMPLZ_BYTES[1]:
+            raise ValueError("lmplz needs 25M at the least, and no machine has more than 4T")
+        return memory
+
+
+class TrainSettings(Frozen):
+    """Everything that decides one training but the corpus and the seed."""
+
+    dataset: Name
+    system: Name
+    model: ModelSettings
+    training: TrainingSettings
+    objective: dict[str, Any]
+    """`name` is a file of textvae/objectives; the rest is checked by the class in it."""
+    objective_sha256: str = ""
+    """Of that file, so that a pipeline sees when a system's code changed."""
