@@ -14,10 +14,10 @@ from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
 from textvae.errors import SettingsError
-from textvae.files import fingerprint, read_json, write_json
+from textvae.files import read_json, write_json
 from textvae.objectives import alternatives
 from textvae.selection import Candidate, choose
-from textvae.state import StateStore, StopRequest, stop_request
+from textvae.state import StateStore, StopRequest, stop_request, training_fingerprint
 from textvae.training import Outcome, Trainer
 from textvae.vocabulary import Vocabulary
 
@@ -65,8 +65,7 @@ def train(
                 value = f"{setting} {objective[setting]}, {number} of {len(objectives)}"
                 candidate = f"{setting}={objective[setting]}"
                 print(value, file=sys.stderr, flush=True)
-            trained = {"settings": one.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed}
-            store = StateStore(fingerprint(trained), value)
+            store = StateStore(training_fingerprint(one, corpus_sha256, seed), value)
             locks.enter_context(store.locked(f"{settings.dataset} {settings.system} seed {seed} {candidate}".rstrip()))
             outcome = train_one(one, splits, len(vocabulary), seed, corpus_sha256, stop, candidate, store)
             after_writing.append(store.remove)

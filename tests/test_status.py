@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from components.settings import of_run
 from pipelines.repro import RUN_STAGES
-from pipelines.status import state_of, unfinished_trainings
-from textvae.config import GridPoint
+from pipelines.status import fingerprints, outdated_stages, state_of, unfinished_trainings
+from tests.tiny_project import PARAMS, write_params
+from textvae.config import GridPoint, Params
 from textvae.files import write_json
 
 POINT = GridPoint("tiny", "vae_mine", "1")
@@ -71,3 +73,71 @@ def test_a_log_with_an_error_is_a_failed_run_and_its_absence_a_pending_one(folde
 def test_unfinished_trainings_are_found_by_their_runs_name(folder: Path) -> None:
     write_json(folder / "state/abc/progress.json", {"dataset": "tiny", "system": "vae_mine", "seed": 1, **SAID})
     assert set(unfinished_trainings()) == {POINT.name}
+
+
+# --- a state that is of no use any more ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(folder: Path) -> Params:
+    """params.yaml of a run whose training was interrupted: its settings, its corpus, its state."""
+    write_params(folder, PARAMS)
+    params = Params.load(folder / "params.yaml")
+    for name, content in of_run(params, *POINT[:2]).items():
+        write_json(folder / f"settings/tiny/vae_mine/{name}.json", content)
+    write_json(folder / "settings/tiny/preprocess.json", params.preprocess("tiny").model_dump())
+    write_json(folder / "settings/tiny/fetch.json", params.fetch("tiny").model_dump() | {"sha256": "0" * 64})
+    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "c"})
+    (fingerprint,) = fingerprints(params, POINT, False)
+    said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": a_process_that_has_ended(), **SAID}
+    write_json(folder / f"state/{fingerprint}/progress.json", said)
+    return params
+
+
+def changed(folder: Path, **sections: Any) -> Params:
+    """params.yaml with other settings of the data set."""
+    entry = {**PARAMS["datasets"]["tiny"], "settings": sections}
+    write_params(folder, {**PARAMS, "datasets": {"tiny": entry}})
+    return Params.load(folder / "params.yaml")
+
+
+def state_by(params: Params, text_changed: bool = False) -> str:
+    return state_of(POINT, set(RUN_STAGES), unfinished_trainings(fingerprints(params, POINT, text_changed)))
+
+
+def test_a_state_is_gone_on_from_only_by_the_training_that_it_is_of(folder: Path, trained: Params) -> None:
+    afresh = (
+        "interrupted (epoch 2/5, 1,234 tokens/s; `make repro` starts afresh, as settings or text are others by now)"
+    )
+    goes_on = "interrupted (epoch 2/5, 1,234 tokens/s; `make repro` goes on)"
+    assert state_by(trained) == goes_on
+    assert state_by(changed(folder, evaluation={"iw_samples": 9})) == goes_on
+    assert state_by(changed(folder, training={"epochs": 3})) == afresh
+    assert state_by(changed(folder, preprocess={"longest": 9})) == afresh
+    assert state_by(trained, text_changed=True) == afresh
+    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "d"})
+    assert state_by(trained) == afresh
+
+
+def test_of_several_states_of_a_run_the_one_that_goes_on_is_shown(folder: Path, trained: Params) -> None:
+    said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": os.getpid(), **SAID, "epoch": 4}
+    write_json(folder / "state/older_settings/progress.json", said)
+    assert "epoch 2/5" in state_by(trained)
+    assert state_by(changed(folder, training={"epochs": 3})).startswith("running (epoch 4/5")
+
+
+@pytest.mark.parametrize(
+    ("sections", "stages"),
+    [
+        ({}, set()),
+        ({"sampling": {"temperature": 0.5}}, {"sample", "ngram"}),
+        ({"evaluation": {"iw_samples": 9}}, {"evaluate"}),
+        ({"training": {"epochs": 3}}, set(RUN_STAGES)),
+        ({"preprocess": {"longest": 9}}, {"preprocess", *RUN_STAGES}),
+    ],
+)
+def test_a_run_is_not_done_whose_settings_have_changed(
+    folder: Path, trained: Params, sections: dict[str, Any], stages: set[str]
+) -> None:
+    """dvc sees it only when its stage `settings` has run."""
+    assert outdated_stages(changed(folder, **sections), POINT) == stages

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import IO, Any
 
 from textvae.checkpoint import load_state, save_state
+from textvae.config import TrainSettings
 from textvae.errors import (
     DataError,
     KeyboardStopError,
@@ -31,7 +32,7 @@ from textvae.errors import (
     TimeLimitError,
     UnavailableError,
 )
-from textvae.files import write_json
+from textvae.files import fingerprint, write_json
 
 STATES_KEPT = 2
 DEFAULT_CHECKPOINT_MINUTES = 10.0
@@ -57,6 +58,11 @@ def minutes_from_environment(name: str, default: float | None) -> float | None:
     if not 0 < minutes < float("inf"):
         raise SettingsError(f"${name} is {text!r}: give a positive number of minutes")
     return minutes
+
+
+def training_fingerprint(settings: TrainSettings, corpus_sha256: str, seed: int) -> str:
+    """What names the states of one training: of all that decides it, so that a change starts afresh."""
+    return fingerprint({"settings": settings.model_dump(), "corpus_sha256": corpus_sha256, "seed": seed})
 
 
 class StateStore:
