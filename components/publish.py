@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pyarrow import parquet
 
-from components.reporting.artifacts import identity
 from components.reporting.names import dataset_name, styles, system_name
+from components.run_directories import check_identity, check_links, run_directories, with_models
 from components.step import Input, step
 from components.tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
 from components.tracking.store import Store
@@ -29,8 +29,6 @@ RUN_ARTIFACTS = (
     "examples.json",
 )
 SHOWN_SAMPLES = 200
-Point = tuple[str, str, str]
-"""(data set, system, seed)."""
 ENDED = {"finished": "FINISHED", "diverged": "FAILED"}
 
 
@@ -46,7 +44,9 @@ def publish(
     """Make MLflow equal the run directories: create the rows that are missing, complete those that are not.
 
     Run it as often as you like, after `dvc pull` too: a row is found by the hash of its settings, data, seed and code,
-    so nothing appears twice and a changed setting is a new row. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
+    so nothing appears twice and a changed setting is a new row. What a run directory no longer has goes from its row
+    too. Exit code 65: a file is damaged, of another run, or a link that leads out; or MLflow refuses what it is told.
+    69: MLflow does not answer. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
     the repository's root; the experiment is $MLFLOW_EXPERIMENT_NAME, else textvae. Where $MLFLOW_RUN_ID names a run,
     the rows are nested under it. Models are registered as textvae-DATASET.
 
@@ -58,6 +58,7 @@ def publish(
     colours = {system: style.light for system, style in styles(settings.systems).items()}
     with tempfile.TemporaryDirectory(prefix="textvae-runs-") as folder:
         found = run_directories(runs)
+        check_links(reports)
         found |= with_models(found, models, Path(folder, "runs"))
         records = {}
         for point in (point for point in grid if point in found):
@@ -72,12 +73,11 @@ def publish(
         for record in records.values():
             tell(record.name, store.publish(record, parent))
         for dataset in settings.datasets:
-            entries = [
-                entry(found[point], record)
-                for point, record in records.items()
-                if point[0] == dataset and (found[point] / "model" / registry.FILES["weights"]).is_file()
-            ]
-            for what in registry.register(store, dataset, entries) if entries else ():
+            own = {point: record for point, record in records.items() if point[0] == dataset}
+            trained = [point for point in own if (found[point] / "model" / registry.FILES["weights"]).is_file()]
+            entries = [entry(found[point], own[point]) for point in trained]
+            without = [record.fingerprint for point, record in own.items() if point not in trained]
+            for what in registry.register(store, dataset, entries, without):
                 tell(f"textvae-{dataset}", what)
     for point in grid:
         if point not in found:
@@ -107,44 +107,12 @@ def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_na
     return str(store.find(record.fingerprint)[0].info.run_id), bool(pipeline_run)
 
 
-def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Path) -> dict[Point, Path]:
-    """The run directories in `found` that `models` are of, made of links below `linked`, each with its model.
-
-    Raises DataError for the model of a run that is not in `found`.
-    """
-    complete = {}
-    for model in models:
-        point = identity(model / "config.json", read_json(model / "config.json"))
-        if point not in found:
-            raise DataError(f"{model} is the model of {'-'.join(point)}, of which there is no run directory")
-        complete[point] = linked.joinpath(*point)
-        complete[point].mkdir(parents=True)
-        for path in found[point].iterdir():
-            target = model if path.name == "model" else path
-            (complete[point] / path.name).symlink_to(target.resolve())
-    return complete
-
-
-def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
-    """(data set, system, seed) -> run directory, for every finished training below `folders`."""
-    found: dict[Point, Path] = {}
-    for config_path in sorted(path for folder in folders for path in folder.rglob("model/config.json")):
-        config = read_json(config_path)
-        try:
-            point = (config["dataset"], config["system"], str(config["seed"]))
-        except (KeyError, TypeError):
-            raise DataError(f"{config_path} names no data set, system and seed; run the train step again") from None
-        directory = config_path.parent.parent
-        if found.setdefault(point, directory) != directory:
-            raise DataError(f"{found[point]} and {directory} are both {'-'.join(point)}: remove one of them")
-    return found
-
-
 def run_record(directory: Path, reduced: bool) -> Record:
     """What MLflow should say of one run directory. What has not been measured yet is left out.
 
-    Raises DataError for a file that is missing or is not what its step writes.
+    Raises DataError for a file that is missing, is not what its step writes, or is of another run.
     """
+    check_identity(directory)
     config, timings = read_json(directory / "model/config.json"), read_json(directory / "timings/train.json")
     try:
         own = RunIdentity(
@@ -234,10 +202,13 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
 def entry(directory: Path, record: Record) -> registry.Entry:
     """What the registry needs to know of a run's model: what the validation set said of the epoch that was kept."""
     model = directory / "model"
-    epoch = read_json(model / "config.json")["selected"]["epoch"]
+    config = read_json(model / "config.json")
+    epoch, training = config["selected"]["epoch"], config["settings"]["training"]
     [row] = [row for row in read_lines(directory / "curves.jsonl") if row["epoch"] == epoch]
+    valid_on = f"{training.get('iw_sentences')} x {training.get('iw_samples')} of {config['corpus_sha256'][:12]}"
     tags = {key: record.tags[key] for key in ("dataset", "system", "seed")}
-    return registry.Entry(record.name, record.fingerprint, model, tags, row.get("valid_nll_iw"), row.get("valid_mi"))
+    valid = row.get("valid_nll_iw"), row.get("valid_mi"), valid_on
+    return registry.Entry(record.name, record.fingerprint, model, tags, *valid)
 
 
 def samples_text(directory: Path, file: Path) -> dict[str, Path]:

@@ -88,7 +88,7 @@ def train(
     }
     write_model(model, outcome, about, vocabulary)
     if account is not None:
-        write_json(model / "candidates.json", account)
+        write_json(model / "candidates.json", {**identity, **account})
     if config is not None:
         write_json(config, about)
     rows = ({**identity, **row} for row in outcome.curves)

@@ -7,16 +7,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
-from tracking_helpers import ROOT, SETTINGS, curve, points, rows, write_reports, write_run
+from tracking_helpers import (
+    ROOT,
+    SETTINGS,
+    curve,
+    nested,
+    outcomes,
+    points,
+    rows,
+    with_candidates,
+    write_reports,
+    write_run,
+    write_samples,
+)
 
 from components.publish import publish
 from components.tracking import LiveRun, RunIdentity, connect
 from components.tracking import live as live_module
 from textvae.config import ReportSettings
-from textvae.errors import DataError, UnavailableError
+from textvae.errors import DataError
 from textvae.files import write_json
 
 pytest_plugins = ["tracking_fixtures"]
@@ -27,12 +37,6 @@ def run_publish(root: Path, **changes: Any) -> None:
     """The step on everything below `root`."""
     settings = ReportSettings(**(GRID | changes))
     publish(runs=[root / "runs"], reports=write_reports(root / "reports"), settings=settings)
-
-
-def outcomes(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What the step printed: name of the row -> what happened to it."""
-    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    return {name: outcome for name, outcome in lines if not name.startswith("MLflow")}
 
 
 def test_a_row_says_what_the_directory_says(repository: Path) -> None:
@@ -290,9 +294,8 @@ def test_a_broken_settings_file_is_refused_before_mlflow(repository: Path) -> No
 def test_generated_sentences_are_shown_as_text(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = write_run(repository / "runs")
     sentences = [f"sentence {number} café" for number in range(1000)]
-    parquet.write_table(pa.table({"sentence": sentences}), directory / "samples.parquet")
-    empty = write_run(repository / "runs", "lstm_lm", diverged=True)
-    parquet.write_table(pa.table({"sentence": pa.array([], pa.string())}), empty / "samples.parquet")
+    write_samples(directory, sentences)
+    write_samples(write_run(repository / "runs", "lstm_lm", diverged=True), [])
     run_publish(repository)
     capsys.readouterr()
     run_publish(repository)
@@ -302,27 +305,6 @@ def test_generated_sentences_are_shown_as_text(repository: Path, capsys: pytest.
 
 
 # Rows under rows.
-
-
-def with_candidates(directory: Path) -> Path:
-    """Say that alpha 3.0 was selected among three values, of which one diverged."""
-    config = json.loads((directory / "model/config.json").read_text())
-    write_json(directory / "model/config.json", {**config, "chosen": {"alpha": 3.0}})
-    measured = {"valid_nll_iw": 61.5, "difference": 0.25, "difference_se": 0.5, "valid_mi": 1.5}
-    candidates = [
-        {"value": 2.0, "status": "finished", "failure": None, **measured, "curves": curve(2, shift=1.0)},
-        {"value": 3.0, "status": "finished", "failure": None, **measured, "curves": curve(3)},
-        {"value": 9.0, "status": "diverged", "failure": "not finite", **dict.fromkeys(measured), "curves": curve(1)},
-    ]
-    account = {"setting": "alpha", "chosen": 3.0, "rule": "the highest MI", "candidates": candidates}
-    write_json(directory / "model/candidates.json", account)
-    return directory
-
-
-def nested(store: Any, parent: Any) -> dict[str, Any]:
-    """The rows directly under a row, by their names."""
-    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
-    return {run.info.run_name: run for run in store.client.search_runs([store.experiment_id], query)}
 
 
 def test_each_value_of_a_selected_setting_is_a_row_under_its_run(
@@ -423,7 +405,7 @@ def test_a_run_that_kubeflow_names_and_mlflow_does_not_know_is_an_error(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with pytest.raises(UnavailableError, match=f"{'0' * 32}.* not found"):
+    with pytest.raises(DataError, match=f"{'0' * 32}.* not found.*MLFLOW_RUN_ID"):
         run_publish(repository)
 
 
@@ -453,3 +435,20 @@ def test_the_model_of_no_run_is_refused(repository: Path) -> None:
             settings=ReportSettings(**GRID),
             models=[model],
         )
+
+
+# What MLflow refuses is told from what it cannot do now.
+
+
+def test_a_refusal_is_not_called_temporary(
+    repository: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the default store and on a server: MLflow takes no experiment name of more than 500 characters."""
+    write_run(repository / "runs")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x" * 501)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for uri in (None, mlflow_server):
+        if uri is not None:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(DataError, match=r"refuses the experiment x+, and would again: .*500.*EXPERIMENT_NAME"):
+            run_publish(repository)

@@ -55,9 +55,9 @@ def run_publish(root: Path) -> None:
 def registered() -> tuple[dict[str, str], str | None]:
     """Name of the run -> version; and the run that `best` names."""
     client = connect().client
-    versions = {one.tags["run"]: one.version for one in client.search_model_versions("name = 'textvae-sotu'")}
+    found = {str(one.version): one.tags["run"] for one in client.search_model_versions("name = 'textvae-sotu'")}
     best = client.get_registered_model("textvae-sotu").aliases.get("best")
-    return versions, next((run for run, version in versions.items() if str(version) == str(best)), None)
+    return {run: version for version, run in found.items()}, None if best is None else found[str(best)]
 
 
 def test_what_is_loaded_from_the_registry_says_what_the_model_directory_says(
@@ -172,3 +172,155 @@ def test_a_diverged_run_and_one_without_weights_are_not_registered(repository: P
     write_run(repository / "runs", "vae_05")
     run_publish(repository)
     assert connect().client.search_registered_models() == []
+
+
+def versions() -> dict[str, str]:
+    """Version -> the model behind it, of all there are."""
+    found = connect().client.search_model_versions("name = 'textvae-sotu'")
+    return {str(one.version): one.source for one in found}
+
+
+def test_two_experiments_of_one_store_keep_each_others_versions(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run in both is one version; a run of the other is not stale; another training of it has its own."""
+    with_model(repository, "vae_mine")
+    ours, theirs = "textvae", "of a team"
+    run_publish(repository)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", theirs)
+    run_publish(repository)
+    assert len(versions()) == 1
+    with_model(repository, "vae_05", valid=(61.0, 1.0))
+    run_publish(repository)
+    before = versions()
+    assert len(before) == 2
+    capsys.readouterr()
+    for experiment in (ours, theirs):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+        run_publish(repository)
+    assert "version" not in capsys.readouterr().out
+    assert versions() == before
+    weights = repository / "runs/sotu/vae_mine/0/model/vocabulary.json"  # as from a GPU: other bytes, the same settings
+    weights.write_text(weights.read_text() + "\n")
+    run_publish(repository)
+    both = versions()
+    assert before.items() <= both.items()
+    assert len(both) == 3
+    weights.write_text(weights.read_text()[:-1])
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", ours)
+    run_publish(repository)
+    assert versions() == both
+
+
+def test_a_version_whose_row_is_gone_from_the_other_experiment_is_made_again(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    store = connect()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of a team")
+    run_publish(repository)
+    store.client.delete_experiment(store.experiment_id)
+    run_publish(repository)
+    [run] = rows(connect())
+    assert [one.run_id for one in store.client.search_model_versions("name = 'textvae-sotu'")] == [run.info.run_id]
+    assert registered()[1] == "sotu-vae_mine-0"
+
+
+def test_best_is_chosen_among_all_versions_that_exist(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What left the grid, or is another experiment's, counts; what was measured on another text does not."""
+    with_model(repository, "vae_mine", valid=(60.0, 1.0))
+    run_publish(repository)
+    (repository / "runs/sotu/vae_mine").rename(repository / "left the grid")
+    with_model(repository, "vae_05", valid=(61.0, 1.0))
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_mine-0"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of a team")
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_mine-0"
+    config = repository / "runs/sotu/vae_05/0/model/config.json"
+    write_json(config, {**read_json(config), "corpus_sha256": "cd" * 32})
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_05-0"
+
+
+def test_best_falls_to_the_next_when_its_version_is_removed(repository: Path) -> None:
+    with_model(repository, "vae_mine", valid=(60.0, 1.0))
+    with_model(repository, "vae_05", valid=(61.0, 1.0))
+    run_publish(repository)
+    (repository / "runs/sotu/vae_mine").rename(repository / "left the grid")
+    connect().client.delete_model_version("textvae-sotu", registered()[0]["sotu-vae_mine-0"])
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_05-0"
+
+
+def test_versions_without_the_numbers_of_the_validation_set_get_them(repository: Path) -> None:
+    """As those that an older version of this project has registered."""
+    with_model(repository, "vae_mine", valid=(60.0, 1.0))
+    run_publish(repository)
+    client, [version] = connect().client, versions()
+    for key in ("valid_nll_iw", "valid_mi", "valid_on"):
+        client.delete_model_version_tag("textvae-sotu", version, key)
+    client.delete_registered_model_alias("textvae-sotu", "best")
+    run_publish(repository)
+    [found] = client.search_model_versions("name = 'textvae-sotu'")
+    assert (found.version, found.tags["valid_nll_iw"], found.tags["valid_mi"]) == (int(version), "60.0", "1.0")
+    assert registered()[1] == "sotu-vae_mine-0"
+
+
+def test_a_run_without_its_weights_has_no_version(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = with_model(repository, "vae_mine")
+    with_model(repository, "vae_05", valid=(61.0, 1.0))
+    run_publish(repository)
+    (directory / "model/model.safetensors").unlink()
+    capsys.readouterr()
+    run_publish(repository)
+    assert "sotu-vae_mine-0 has no model" in capsys.readouterr().out
+    assert registered()[0].keys() == {"sotu-vae_05-0"}
+    assert registered()[1] == "sotu-vae_05-0"
+
+
+def test_a_version_whose_files_are_gone_is_made_again(repository: Path) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    before = versions()
+    shutil.rmtree(repository / "mlartifacts")
+    run_publish(repository)
+    assert len(versions()) == 1
+    assert versions() != before
+    assert list((repository / "mlartifacts").rglob("model.safetensors"))
+
+
+def test_a_model_that_is_replaced_leaves_no_other_behind(repository: Path) -> None:
+    directory = with_model(repository, "vae_mine")
+    run_publish(repository)
+    vocabulary = directory / "model/vocabulary.json"
+    vocabulary.write_text(vocabulary.read_text() + "\n")
+    run_publish(repository)
+    store = connect()
+    models = store.client.search_logged_models([store.experiment_id])
+    assert [f"models:/{one.model_id}" for one in models] == list(versions().values())
+
+
+def test_models_are_registered_from_any_folder_of_the_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_model(repository, "vae_mine")
+    (repository / "docs").mkdir()
+    monkeypatch.chdir(repository / "docs")
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_mine-0"
+    assert not list((repository / "docs").iterdir())
+
+
+def test_a_dot_in_a_name_is_taken(repository: Path) -> None:
+    """MLflow takes `mine.v2` as the name of a row and of a registered model, and not of a logged model."""
+    directory = with_model(repository, "vae_mine")
+    moved = repository / "runs/mine.v2"
+    directory.parent.parent.rename(moved)
+    for file in moved.rglob("*.json*"):
+        file.write_text(file.read_text().replace('"sotu"', '"mine.v2"'))
+    settings = ReportSettings(datasets=["mine.v2"], systems=["vae_mine"], seeds=["0"], reduced={})
+    publish(runs=[repository / "runs"], reports=write_reports(repository / "reports"), settings=settings)
+    [version] = connect().client.search_model_versions("name = 'textvae-mine.v2'")
+    assert version.tags["run"] == "mine.v2-vae_mine-0"

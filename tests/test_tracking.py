@@ -80,7 +80,7 @@ def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_credentials_are_not_shown() -> None:
     uri = "https://me:pass@host"
-    with pytest.raises(UnavailableError, match="no way to https://host/api") as caught, explained(uri):
+    with pytest.raises(UnavailableError, match="no way to https://host/api") as caught, explained(uri, "a row"):
         raise ConnectionError(f"no way to {uri}/api")
     assert "pass" not in str(caught.value)
     assert shown("https://me:pass@word@host:5000/mlflow") == "https://host:5000/mlflow"

@@ -11,6 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
 from textvae.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,3 +146,39 @@ def rows(store: Any) -> list[Any]:
 def points(store: Any, run: Any, key: str) -> list[tuple[int, float]]:
     """(epoch, value) of one metric, every logged point of it."""
     return sorted((m.step, m.value) for m in store.client.get_metric_history(run.info.run_id, key))
+
+
+def outcomes(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What the step printed: name of the row -> what happened to it."""
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    return {name: outcome for name, outcome in lines if not name.startswith("MLflow")}
+
+
+def with_candidates(directory: Path) -> Path:
+    """Say that alpha 3.0 was selected among three values, of which one diverged."""
+    config = json.loads((directory / "model/config.json").read_text())
+    write_json(directory / "model/config.json", {**config, "chosen": {"alpha": 3.0}})
+    measured = {"valid_nll_iw": 61.5, "difference": 0.25, "difference_se": 0.5, "valid_mi": 1.5}
+    candidates = [
+        {"value": 2.0, "status": "finished", "failure": None, **measured, "curves": curve(2, shift=1.0)},
+        {"value": 3.0, "status": "finished", "failure": None, **measured, "curves": curve(3)},
+        {"value": 9.0, "status": "diverged", "failure": "not finite", **dict.fromkeys(measured), "curves": curve(1)},
+    ]
+    account = {"setting": "alpha", "chosen": 3.0, "rule": "the highest MI", "candidates": candidates}
+    account |= {key: config[key] for key in ("dataset", "system", "seed")}
+    write_json(directory / "model/candidates.json", account)
+    return directory
+
+
+def nested(store: Any, parent: Any) -> dict[str, Any]:
+    """The rows directly under a row, by their names."""
+    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    return {run.info.run_name: run for run in store.client.search_runs([store.experiment_id], query)}
+
+
+def write_samples(directory: Path, sentences: list[str]) -> None:
+    """A run's samples.parquet, which says whose it is."""
+    config = json.loads((directory / "model/config.json").read_text())
+    about = json.dumps({key: config[key] for key in ("dataset", "system", "seed", "status")})
+    table = pa.table({"sentence": pa.array(sentences, pa.string())}).replace_schema_metadata({"textvae": about})
+    parquet.write_table(table, directory / "samples.parquet")

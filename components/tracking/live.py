@@ -96,7 +96,7 @@ class LiveRun:
 
     def _begin(self, store: Store) -> str:
         """The row of an earlier attempt at this training, with the points it has, or a new one."""
-        with explained(store.uri), locked(store.uri):
+        with explained(store.uri, f"the row {self.identity.name}"), locked(store.uri):
             run, *_ = store.find(self.identity.fingerprint) or [None]
             if run is None:
                 run = store.create(self.identity.fingerprint, self.identity.name, self.identity.tags)

@@ -48,7 +48,7 @@ def arrange(store: Store, report: str | None = None) -> None:
     if report is not None:
         link = f"#/experiments/{store.experiment_id}/runs/{report}/artifacts/report.html"
         wanted["mlflow.note.content"] = f"The report on these runs: [report.html]({link})"
-    with explained(store.uri):
+    with explained(store.uri, "the views of its page"):
         tags = store.client.get_experiment(store.experiment_id).tags
         for key, value in wanted.items():
             if tags.get(key) != value:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -29,6 +30,18 @@ BUSY_SECONDS = 15.0
 REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """mlflow's own are 120 s and 7 retries: 20 minutes for a server that hangs."""
 REMEDY = "nothing finished is lost, the runs are in their folders: when it is there again, run `make publish`"
+LATER = "then run `make publish`: nothing finished is lost"
+PERMANENT = {*range(400, 500), 501} - {408, 409, 425, 429, 499}
+"""Statuses of answers that a repetition would get too."""
+RACES = ("must be in the 'active' state", "RESOURCE_ALREADY_EXISTS")
+"""Refused because somebody else has just removed it, or made it."""
+OTHERWISE = "change what it names: names and settings are params.yaml's, the experiment is $MLFLOW_EXPERIMENT_NAME"
+CHANGE = {
+    404: "check that $MLFLOW_TRACKING_URI, $MLFLOW_RUN_ID name what is there, a server of MLflow 3",
+    413: "let the proxy before it take larger requests",
+    501: "check that $MLFLOW_TRACKING_URI names a server of MLflow 3",
+}
+PLACES = (PermissionError, FileExistsError, NotADirectoryError)
 
 
 def repository_root() -> Path:
@@ -113,8 +126,11 @@ def remade(path: Path) -> str:
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what MLflow and its transports raise into an UnavailableError that names the store and the remedy."""
+def explained(uri: str, what: str) -> Iterator[None]:
+    """Turn what MLflow and its transports raise at `what` into an error that names the store, the reason, the remedy.
+
+    That is a DataError where MLflow has refused and would again, an UnavailableError where it may be otherwise later.
+    """
     from mlflow.exceptions import MlflowException
 
     failures: tuple[type[Exception], ...] = (MlflowException, OSError)
@@ -128,7 +144,36 @@ def explained(uri: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = " ".join(str(error).split()).rpartition("Caused by ")[2].replace(uri, shown(uri))[:300]
-        raise UnavailableError(f"MLflow at {shown(uri)} failed: {reason}; {REMEDY}") from error
+        status = http_status(error)
+        place = f"MLflow at {shown(uri)}"
+        if isinstance(error, PLACES):
+            raise UnavailableError(
+                f"{place} keeps files where this user may not write: {reason}; let this user write there, or start the "
+                f"server so that it takes the files itself (--serve-artifacts); {LATER}"
+            ) from error
+        if status in (401, 403):
+            raise UnavailableError(
+                f"{place} refuses the login for {what}: {reason}; set $MLFLOW_TRACKING_USERNAME and _PASSWORD, or "
+                f"_TOKEN, of somebody who may write there; {LATER}"
+            ) from error
+        if status in PERMANENT and not any(race in str(error) for race in RACES):
+            raise DataError(
+                f"{place} refuses {what}, and would again: {reason}; {CHANGE.get(status, OTHERWISE)}; {LATER}"
+            ) from error
+        raise UnavailableError(f"{place} failed: {reason}; {REMEDY}") from error
+
+
+def http_status(error: Exception) -> int:
+    """The status of the answer that an error of MLflow's client stands for; 0 where nothing has answered."""
+    from mlflow.exceptions import MlflowException
+
+    answered = getattr(getattr(error, "response", None), "status_code", None)  # an error of `requests`
+    if answered is not None:
+        return int(answered)
+    # mlflow takes a status that it has no code for (413 of a proxy, say) for 500, and names it in its message only.
+    if named := re.search(r"failed with error code (\d{3}) ", str(error)):
+        return int(named[1])
+    return int(error.get_http_status_code()) if isinstance(error, MlflowException) else 0
 
 
 def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:

@@ -79,10 +79,12 @@ class Record:
     """Rows nested under this one."""
 
     def content(self) -> str:
-        """Hash of what the row says itself; times are left out: a rerun with the same numbers changes nothing."""
+        """Hash of what the row says itself and of which rows are under it; times are left out: a rerun with the same
+        numbers changes nothing."""
         files = {name: sha256_of_file(path) for name, path in self.artifacts.items()}
         curves = [[point.key, point.step, point.value] for point in self.curves]
-        said = [self.name, self.status, self.tags, self.params, curves, self.metrics, files]
+        children = [child.fingerprint for child in self.children]
+        said = [self.name, self.status, self.tags, self.params, curves, self.metrics, files, children]
         return hashlib.sha256(json_text(said).encode()).hexdigest()
 
 

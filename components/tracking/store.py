@@ -33,6 +33,8 @@ PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
 CONTENT_TAG = "textvae.content"
 """Hash of everything a row was last made to say: written last, so a row that carries the current one is complete."""
+OUTCOME_TAGS = ("chosen", "failure")
+"""Tags that a run has or has not, depending on how it ended."""
 EXPERIMENT = "textvae"
 
 
@@ -77,11 +79,12 @@ class Store:
     def publish(self, record: Record, parent: str | None = None) -> str:
         """Make the row of `record` equal to it, and nest it under the row with the run id `parent`.
 
-        Returns "created", "updated", "unchanged" or "replaced", of the row itself. Points and parameters of MLflow
-        cannot be changed or removed. A row with curves that the record contradicts (a training repeated on a GPU, say)
-        is put into MLflow's trash and written anew.
+        Returns "created", "updated", "unchanged" or "replaced", of the row itself. MLflow's client cannot change a
+        point or a parameter, nor remove one, nor a file. So a row that holds what the record does not (a training
+        repeated on a GPU, a measure whose file is gone) is put into MLflow's trash and written anew. Where that is
+        interrupted, the next time finds no row and creates it.
         """
-        with explained(self.uri), locked(self.uri):
+        with explained(self.uri, f"the row {record.name}"), locked(self.uri):
             outcome, run_id = self._publish(record, {} if parent is None else {PARENT_TAG: parent})
         for child in record.children:
             self.publish(child, run_id)
@@ -91,12 +94,13 @@ class Store:
         """`publish` of the row alone: what happened, and its run id."""
         content, tags = record.content(), {**record.tags, **parent, NAME_TAG: record.name}
         run, *copies = self.find(record.fingerprint) or [None]
+        if run is not None and not copies and self._says(run, record, {**tags, CONTENT_TAG: content}):
+            return "unchanged", run.info.run_id
+        self._remove_children([one for one in (run, *copies) if one is not None], record)
         for copy in copies:
             self.client.delete_run(copy.info.run_id)
-        if run is not None and self._says(run, record, {**tags, CONTENT_TAG: content}):
-            return "unchanged", run.info.run_id
         outcome, missing = "updated", None if run is None else self._missing(run, record)
-        if run is not None and missing is None:
+        if run is not None and (missing is None or self.artifacts(run) - set(record.artifacts)):
             self.client.delete_run(run.info.run_id)
             outcome, run = "replaced", None
         if run is None:
@@ -105,11 +109,24 @@ class Store:
             missing = self._missing(run, record)
         assert missing is not None
         run_id = run.info.run_id
+        for key in self._outdated_tags(run, tags):
+            self.client.delete_tag(run_id, key)
         self.log(run_id, missing, record.params, tags)
         self.log_artifacts(run_id, record)
         self.client.set_terminated(run_id, record.status, record.ended)
         self.client.set_tag(run_id, CONTENT_TAG, content)
         return outcome, run_id
+
+    def artifacts(self, run: Run) -> set[str]:
+        """The paths of a row's files, at any depth."""
+        found, folders = set[str](), list[str | None]([None])
+        while folders:
+            for file in self.client.list_artifacts(run.info.run_id, folders.pop()):
+                if file.is_dir:
+                    folders.append(file.path)
+                else:
+                    found.add(file.path)
+        return found
 
     def log_artifacts(self, run_id: str, record: Record) -> None:
         """Copy the record's files to a row."""
@@ -122,7 +139,7 @@ class Store:
 
         Its name, its status and its times stay its maker's. Returns what happened, and the row's run id.
         """
-        with explained(self.uri), locked(self.uri):
+        with explained(self.uri, f"the run {run_id} of $MLFLOW_RUN_ID"), locked(self.uri):
             run = self.client.get_run(run_id)
             while PARENT_TAG in run.data.tags:
                 run = self.client.get_run(run.data.tags[PARENT_TAG])
@@ -134,20 +151,42 @@ class Store:
         return "updated", run.info.run_id
 
     def _says(self, run: Run, record: Record, tags: Mapping[str, str]) -> bool:
-        """Whether the row is complete and nobody has changed what can be changed: tags, status, artifacts."""
+        """Whether the row is complete, and nobody has added to it, changed or removed anything since."""
         if run.info.status != record.status or any(run.data.tags.get(key) != value for key, value in tags.items()):
             return False
-        folders = {str(Path(name).parent) for name in record.artifacts}
-        listed = [self.client.list_artifacts(run.info.run_id, None if folder == "." else folder) for folder in folders]
-        return set(record.artifacts) <= {file.path for files in listed for file in files}
+        measured = {point.key for point in record.curves} | set(record.metrics)
+        if self._outdated_tags(run, tags) or set(run.data.metrics) != measured:
+            return False
+        if any(run.data.metrics[key] != value for key, value in record.metrics.items()):
+            return False
+        return run.data.params == record.params and self.artifacts(run) == set(record.artifacts)
+
+    @staticmethod
+    def _outdated_tags(run: Run, tags: Mapping[str, str]) -> list[str]:
+        """The tags of a run's outcome that it no longer has; those that people add are theirs."""
+        return [key for key in OUTCOME_TAGS if key in run.data.tags and key not in tags]
+
+    def _remove_children(self, runs: Sequence[Run], record: Record) -> None:
+        """Put the rows of candidates under `runs`, which are one record's, into the trash where it no longer has them.
+
+        Before the row says what the record says: where this is interrupted, the next time does it again.
+        """
+        wanted = {child.fingerprint for child in record.children}
+        for run in runs:
+            query = f"tags.`{PARENT_TAG}` = '{run.info.run_id}' and tags.kind = 'candidate'"
+            for child in self.client.search_runs([self.experiment_id], query):
+                if child.data.tags.get(FINGERPRINT_TAG) not in wanted:
+                    self.client.delete_run(child.info.run_id)
 
     def _missing(self, run: Run, record: Record) -> list[Point] | None:
-        """The points that the row lacks; None where it holds other points or parameters than the record."""
-        if any(run.data.params.get(key, value) != value for key, value in record.params.items()):
+        """The points that the row lacks; None where it holds others, or other parameters, than the record."""
+        if any(record.params.get(key) != value for key, value in run.data.params.items()):
             return None
         curves: dict[str, dict[int, Point]] = {}
         for point in record.curves:
             curves.setdefault(point.key, {})[point.step] = point
+        if not set(run.data.metrics) <= {*curves, *record.metrics}:
+            return None
         history = self.history(run, [*curves, *record.metrics])
         for key, wanted in curves.items():
             if any(p.step not in wanted or wanted[p.step].value != p.value for p in history.get(key, [])):
@@ -167,13 +206,14 @@ def connect(limits: Mapping[str, str] = REQUEST_LIMITS) -> Store:
     """The experiment ($MLFLOW_EXPERIMENT_NAME, else `textvae`) in the store of `tracking_uri`; creates what is missing.
 
     Where somebody has made a run for this process, as Kubeflow does ($MLFLOW_RUN_ID), that run's experiment.
-    Raises UnavailableError for a server or database that does not answer, DataError for a database that cannot be used.
+    Raises UnavailableError for a server or database that does not answer, DataError for a database that cannot be used
+    and for what MLflow refuses.
     """
     uri, name = tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     client_class = import_client(limits)
     database = sqlite_path(uri)
     artifacts = None if database is None else (database.parent.absolute() / "mlartifacts").as_uri()
-    with explained(uri), locked(uri):
+    with explained(uri, f"the experiment {name}"), locked(uri):
         if database is not None:
             check_database(database)
         client = client_class(tracking_uri=uri)
