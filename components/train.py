@@ -1,15 +1,13 @@
 """Train one system on one corpus with one seed."""
 
-import json
 import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
-from components.provenance import code_sha256
+from components.live import shown_live
 from components.step import Input, Output, after_writing, step
-from components.tracking import LiveRun, RunIdentity
 from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
@@ -17,7 +15,7 @@ from textvae.errors import SettingsError
 from textvae.files import read_json, write_json
 from textvae.objectives import alternatives
 from textvae.selection import Candidate, choose
-from textvae.state import StateStore, StopRequest, stop_request, training_fingerprint
+from textvae.state import StateStore, StopRequest, curve_lines, stop_request, training_fingerprint
 from textvae.training import Outcome, Trainer
 from textvae.vocabulary import Vocabulary
 
@@ -91,8 +89,7 @@ def train(
         write_json(model / "candidates.json", {**identity, **account})
     if config is not None:
         write_json(config, about)
-    rows = ({**identity, **row} for row in outcome.curves)
-    curves.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    curves.write_text(curve_lines(identity, outcome.curves))
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
     return {**identity, "status": about["status"], **outcome.selected, **about["chosen"]}
@@ -109,16 +106,10 @@ def train_one(
     store: StateStore,
 ) -> Outcome:
     """Train to the end, each epoch shown on the terminal and in MLflow. The state stays until the step has ended."""
-    identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
-    trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, stop=stop)
-    known = (settings.dataset, settings.system, seed, shown(settings), corpus_sha256, code_sha256())
-    with LiveRun(RunIdentity(*known, candidate=candidate)) as live:
-
-        def on_epoch(row: dict[str, Any]) -> None:
-            print_epoch(row)
-            live.log_epoch({**identity, **row})
-
-        trainer.on_epoch = on_epoch
+    trainer = Trainer(settings, splits["train"], splits["valid"], vocabulary_size, seed, store, print_epoch, stop)
+    about = {"dataset": settings.dataset, "system": settings.system, "seed": seed, "settings": shown(settings)}
+    about |= {"corpus_sha256": corpus_sha256, "candidate": candidate}
+    with shown_live(about, store.curves):
         outcome = trainer.run()
     store.finish(trainer.at.step, trainer.state() if outcome.failure is None else None)
     return outcome

@@ -23,8 +23,8 @@ from tracking_helpers import (
 )
 
 from components.publish import publish
-from components.tracking import LiveRun, RunIdentity, connect
-from components.tracking import live as live_module
+from components.tracking import RunIdentity, connect
+from components.tracking.live import LiveRun
 from textvae.config import ReportSettings
 from textvae.errors import DataError
 from textvae.files import write_json
@@ -341,14 +341,15 @@ def test_a_candidate_shown_while_it_trains_is_the_row_under_the_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "candidates")
-    monkeypatch.setattr(live_module, "code_sha256", lambda: "c0de")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     directory = with_candidates(write_run(repository / "runs"))
     settings = json.loads((directory / "model/config.json").read_text())["settings"]
     settings["objective"]["alpha"] = 2.0
-    with LiveRun(RunIdentity("sotu", "vae_mine", 0, settings, "ab" * 32, "c0de", "alpha=2.0")) as live:
-        for row in curve(2, shift=1.0):
-            live.log_epoch(row)
+    (repository / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve(2, shift=1.0)))
+    identity = RunIdentity("sotu", "vae_mine", 0, settings, "ab" * 32, "c0de", "alpha=2.0")
+    live = LiveRun(identity, repository / "curves.jsonl")
+    live.start()
+    live.end("FINISHED")
     store = connect()
     [shown] = store.client.search_runs([store.experiment_id])
     run_publish(repository)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import math
 import os
 import pickle
@@ -40,8 +41,8 @@ from textvae.errors import (
 )
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
-from textvae.state import StateStore, StopRequest, state_root, stop_request
-from textvae.training import Outcome
+from textvae.state import StateStore, StopRequest, curve_lines, state_root, stop_request
+from textvae.training import Outcome, Trainer
 
 
 @pytest.fixture
@@ -499,12 +500,14 @@ def test_a_training_stopped_three_ways_writes_the_same_bytes(
 
     code, errors = Process(arguments, state).stopped(signal.SIGTERM, after_step=4)
     terminated = last_step(state)
+    curves = [file.read_bytes() for file in state.glob("*/curves.jsonl")]
     assert (code, bytes_of(outputs)) == (143, {}), errors
     assert "error: SIGTERM" in errors
     assert 4 <= terminated < steps, "it saved, and did not run to its end"
 
     code, _ = Process(arguments, state).stopped(signal.SIGKILL, after_step=terminated + random.randint(1, 12))
     assert code == -signal.SIGKILL
+    curves += [file.read_bytes() for file in state.glob("*/curves.jsonl")]
     assert terminated < last_step(state) < steps
     assert not (outputs / "model").exists()
 
@@ -519,6 +522,38 @@ def test_a_training_stopped_three_ways_writes_the_same_bytes(
     files = ("config.json", "model.safetensors", "model_iw.safetensors", "vocabulary.json")
     assert sorted(expected) == ["curves.jsonl", *(f"model/{name}" for name in files)]
     assert bytes_of(outputs) == expected
+    assert all(expected["curves.jsonl"].startswith(live) for live in curves), "what shows it live reads no other curve"
+
+
+def test_the_curve_beside_the_states_is_that_of_the_state_a_training_goes_on_from(
+    corpus: Corpus, store: Callable[[str], StateStore]
+) -> None:
+    """A kill may come epochs after the last state."""
+    identity = {"dataset": "tiny", "system": "lstm_lm", "seed": 1}
+
+    def trainer(stop: StopRequest | None = None) -> Trainer:
+        sizes = (corpus.train, corpus.valid, corpus.size)
+        return Trainer(train_settings("lstm_lm", epochs=4), *sizes, seed=1, store=store("a"), stop=stop)
+
+    class AfterTenSteps(StopRequest):
+        steps = 0
+
+        def reason(self) -> StoppedError | None:
+            self.steps += 1
+            return TimeLimitError("over") if self.steps > 10 else None
+
+    with pytest.raises(TimeLimitError):
+        trainer(AfterTenSteps()).run()
+    kept = store("a").curves
+    stopped = kept.read_text()
+    assert len(stopped.splitlines()) == 1
+    kept.write_text(stopped + '{"epoch": 2}\n{"ep')
+    trainer().resume()
+    assert kept.read_text() == stopped
+    outcome = trainer().run()
+    assert kept.read_text() == curve_lines(identity, outcome.curves)
+    assert [json.loads(line)["epoch"] for line in kept.read_text().splitlines()] == [1, 2, 3, 4]
+    assert names_in(kept.parent) == [kept.name, *(file.name for file in store("a").files())]
 
 
 def test_a_training_is_done_by_one_process_until_that_is_killed(

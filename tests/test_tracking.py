@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from typing import Any
 import pytest
 from tracking_helpers import ROOT, SETTINGS, curve, free_port, gate, points, rows
 
-from components.tracking import LiveRun, Record, RunIdentity, connect, epoch_points, shown, tracking_uri, ui
-from components.tracking import live as live_module
+from components.tracking import Record, RunIdentity, connect, epoch_points, shown, tracking_uri, ui
 from components.tracking import place as place_module
 from components.tracking.place import explained, import_client, locked, repository_root
-from textvae.errors import DataError, TimeLimitError, UnavailableError
+from textvae.errors import DataError, UnavailableError
 
 pytest_plugins = ["tracking_fixtures"]
 IDENTITY = RunIdentity("sotu", "vae_mine", 0, SETTINGS, "ab" * 32, "c0de")
@@ -250,122 +248,3 @@ def test_an_image_without_mlflow_is_told_what_to_install(repository: Path, monke
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UnavailableError, match="`tracking`"):
         connect()
-
-
-# A training that is shown while it runs.
-
-
-@pytest.fixture
-def server(repository: Path, mlflow_server: str, request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A gate in front of a real MLflow server, as the tracking URI, with an experiment for this test alone."""
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    with gate("forward", mlflow_server) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        yield server
-
-
-def train(epochs: range, end: Exception | None = None) -> None:
-    """A training that writes the rows of `curve`, fast."""
-    with LiveRun(IDENTITY) as live:
-        for row in curve(epochs.stop - 1)[epochs.start - 1 :]:
-            live.log_epoch(row)
-        if end is not None:
-            raise end
-
-
-def test_live_then_publish_is_one_run_without_duplicate_points(server: Any) -> None:
-    train(range(1, 4))
-    store = connect()
-    [run] = rows(store)
-    wanted = [(row["epoch"], row["valid_nll"]) for row in curve(3)]
-    assert (run.info.run_name, run.info.status, run.data.params) == (IDENTITY.name, "FINISHED", IDENTITY.params)
-    assert points(store, run, "valid_nll") == wanted
-    assert store.publish(record()) == "updated"
-    [published] = rows(store)
-    assert published.info.run_id == run.info.run_id
-    assert points(store, run, "valid_nll") == wanted
-    assert published.data.metrics["nll"] == 1 / 3
-    assert store.publish(record()) == "unchanged"
-
-
-def test_a_training_that_goes_on_later_goes_on_in_its_row(server: Any) -> None:
-    with pytest.raises(TimeLimitError):
-        train(range(1, 4), TimeLimitError("over"))
-    [run] = rows(connect())
-    assert run.info.status == "KILLED"
-    store, deadline = connect(), time.monotonic() + 20
-    with LiveRun(IDENTITY) as live:
-        while (status := rows(store)[0].info.status) != "RUNNING" and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert status == "RUNNING"
-        for row in curve(5)[1:]:  # its state was saved before the third epoch
-            live.log_epoch(row)
-    [run] = rows(store)
-    assert run.info.status == "FINISHED"
-    assert points(store, run, "mi_estimate") == [(row["epoch"], row["mi_estimate"]) for row in curve(5)]
-
-
-def test_epochs_missed_while_the_server_was_down_are_shown_when_it_is_back(
-    server: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.mode = "500"
-    with LiveRun(IDENTITY) as live:
-        for row in curve(2):
-            asked, deadline = server.requests, time.monotonic() + 20
-            live.log_epoch(row)
-            while server.requests == asked and time.monotonic() < deadline:
-                time.sleep(0.02)
-        server.mode = "forward"
-        live.log_epoch(curve(3)[2])
-    store = connect()
-    [run] = rows(store)
-    assert points(store, run, "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(3)]
-    assert capsys.readouterr().err.count("warning: ") == 1
-
-
-def test_code_imported_during_training_does_not_make_a_second_row(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashes = iter(["early", "late"])
-    monkeypatch.setattr(live_module, "code_sha256", lambda: next(hashes))
-    train(range(1, 4))
-    late = replace(IDENTITY, code_sha256="late").fingerprint
-    store = connect()
-    assert store.publish(record(fingerprint=late)) == "updated"
-    assert len(rows(store)) == 1
-
-
-@pytest.mark.parametrize("mode", ["500", "hang", "closed"])
-def test_a_broken_server_neither_fails_nor_delays_a_training(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str
-) -> None:
-    monkeypatch.setattr(live_module, "EXIT_SECONDS", 2.0)
-    with gate(mode) as server:
-        uri = f"http://127.0.0.1:{free_port()}" if mode == "closed" else server.uri
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        began = time.monotonic()
-        with LiveRun(IDENTITY) as live:
-            for row in curve(100):
-                live.log_epoch(row)
-            assert time.monotonic() - began < 5  # a hundred requests of a second each would be seen
-        assert time.monotonic() - began < 10
-    assert 1 <= capsys.readouterr().err.count("warning: not shown in MLflow while it trains: ") <= 2
-
-
-def test_a_training_without_mlflow_installed_goes_on(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    train(range(1, 4))
-    assert capsys.readouterr().err.count("mlflow is not installed") == 1
-
-
-def test_without_a_server_a_training_does_not_touch_mlflow(repository: Path) -> None:
-    code = "from test_tracking import *; train(range(1, 4)); print('mlflow' in sys.modules, len(sys.modules) > 99)"
-    before = (repository / "mlflow.db").stat().st_mtime_ns
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.split() == ["False", "True"], done.stderr
-    assert (repository / "mlflow.db").stat().st_mtime_ns == before

@@ -1,21 +1,22 @@
 """Where an unfinished training lives, and when it must stop.
 
 `$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself),
-progress.json for whoever looks and `lock` for other processes. It is no output of the pipeline and goes when the model
-directory is complete.
+progress.json and curves.jsonl for whoever looks and `lock` for other processes. It is no output of the pipeline and
+goes when the model directory is complete.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -74,6 +75,7 @@ class StateStore:
     def __init__(self, fingerprint: str, value: str = "") -> None:
         self.fingerprint, self.value = fingerprint, value
         self.folder = state_root() / fingerprint
+        self.curves = self.folder / "curves.jsonl"
         minutes = minutes_from_environment("TEXTVAE_CHECKPOINT_MINUTES", DEFAULT_CHECKPOINT_MINUTES)
         self._seconds_between = 60 * (minutes or 0)
         self._last_save = time.monotonic()
@@ -157,9 +159,22 @@ class StateStore:
         about = {"value": self.value, "pid": os.getpid(), "updated": time.time()}
         write_json(self.folder / "progress.json", {**values, **about})
 
+    def write_curves(self, identity: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the learning curve so far, which whatever shows the training reads: as a whole and through a temporary
+        name, so that a kill leaves no half a line and going on from a state no epoch that is not done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.curves.with_name(f".{self.curves.name}.{os.getpid()}.tmp")
+        temporary.write_text(curve_lines(identity, rows), encoding="utf-8")
+        temporary.replace(self.curves)
+
     def remove(self) -> None:
         """Forget this training: its model directory is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def curve_lines(identity: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A learning curve as its file has it: a line of JSON per epoch, each with the run's data set, system and seed."""
+    return "".join(json.dumps({**identity, **row}, sort_keys=True) + "\n" for row in rows)
 
 
 def taken(lock: IO[str]) -> bool:

@@ -211,6 +211,7 @@ class Trainer:
         self.select(row)
         self.objective.after_epoch(row)
         self.curves.append(row)
+        self.write_curves()
         self.on_epoch(row)
         self.at.epoch += 1
         self.at.position, self.at.sums, self.at.counts = 0, {}, {}
@@ -277,6 +278,13 @@ class Trainer:
         for name, optimizer in self.objective.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.objective.load_state(state["objective"])
+        self.write_curves()
+
+    def write_curves(self) -> None:
+        """The learning curve so far, for whatever shows it."""
+        if self.store is not None:
+            about = {"dataset": self.settings.dataset, "system": self.settings.system, "seed": self.seed}
+            self.store.write_curves(about, self.curves)
 
     def report(self, bar: Progress) -> None:
         """Tell `make status` where this run stands."""

@@ -1,8 +1,7 @@
-"""MLflow, a view of the run directories. `publish` makes it equal to them; `LiveRun` shows a training while it runs."""
+"""MLflow, a view of the run directories. `publish` makes it equal to them; `live` shows a training while it runs."""
 
-from components.tracking.live import LiveRun
 from components.tracking.place import shown, tracking_uri
 from components.tracking.record import Point, Record, RunIdentity, epoch_points, numbers
 from components.tracking.store import connect
 
-__all__ = ["LiveRun", "Point", "Record", "RunIdentity", "connect", "epoch_points", "numbers", "shown", "tracking_uri"]
+__all__ = ["Point", "Record", "RunIdentity", "connect", "epoch_points", "numbers", "shown", "tracking_uri"]

@@ -1,98 +1,94 @@
-"""A training shown in MLflow while it runs."""
+"""A training shown in MLflow while it runs: the process beside it that `components.live` starts.
+
+    python -m components.tracking.live CURVES
+
+Standard input: a line with the run's identity, and at the training's end one with its status. Where the training is
+killed there is none, and the pipe ends.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
-from components.provenance import code_sha256
-from components.tracking.place import explained, locked, tracking_uri
+from components.tracking.place import explained, locked
 from components.tracking.record import Point, RunIdentity, epoch_points
 from components.tracking.store import FINGERPRINT_TAG, Store, connect
-from textvae.errors import StoppedError
 
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 20.0
+"""Between two tries at a server that does not answer, unless an epoch ends."""
 EXIT_SECONDS = 10.0
 """How long the end of a training waits for MLflow to take the last epochs."""
 LIVE_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 class LiveRun:
-    """Shows a training in MLflow while it runs, when $MLFLOW_TRACKING_URI is a server; does nothing otherwise.
+    """One training from `start` to `end`: a thread reads the curve and tells MLflow. What it misses, `publish` adds."""
 
-    `with LiveRun(identity) as live: live.log_epoch(row)`, entered once everything that training needs is imported (the
-    code's hash is part of the identity). A thread does the talking: no training fails, waits or slows down because of
-    MLflow, but for at most EXIT_SECONDS at its end. What a server missed, `publish` adds.
-    """
-
-    def __init__(self, identity: RunIdentity) -> None:
-        self.identity = identity
-        self._code = code_sha256()
-        self._queue: queue.SimpleQueue[list[Point] | str] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+    def __init__(self, identity: RunIdentity, curves: Path) -> None:
+        self.identity, self.curves = identity, curves
+        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._run_id: str | None = None
         self._known: set[tuple[str, int]] = set()
+        self._warned = False
 
-    def __enter__(self) -> LiveRun:
-        if tracking_uri().startswith(("http://", "https://")):
-            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-            self._thread.start()
-            self._queue.put([])  # so that the row is there before the first epoch ends
-        return self
+    def start(self) -> None:
+        """Begin to show it: the row is there before the first epoch ends."""
+        self._thread.start()
 
-    def log_epoch(self, row: Mapping[str, Any]) -> None:
-        """Show one row of curves.jsonl. Returns at once and never raises."""
-        if self._thread is not None:
-            self._queue.put(epoch_points(row, time.time_ns() // 1_000_000))
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if self._thread is None:
-            return
-        code = code_sha256()
-        if code != self._code:  # something was imported late: the timings file will carry the hash of now
-            self.identity = replace(self.identity, code_sha256=code)
-        stopped = kind is not None and issubclass(kind, StoppedError | KeyboardInterrupt)
-        self._queue.put("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+    def end(self, status: str, code_sha256: str = "") -> None:
+        """Show its end: FINISHED, FAILED or KILLED. `code_sha256` as the timings file has it."""
+        if code_sha256:
+            self.identity = replace(self.identity, code_sha256=code_sha256)
+        self._ended.put(status)
         self._thread.join(EXIT_SECONDS)
         if self._thread.is_alive():
             self._warn(f"it is too slow (waited {EXIT_SECONDS:.0f} s)")
 
     def _work(self) -> None:
         store: Store | None = None
-        waiting: list[Point] = []
         status: str | None = None
-        warned = False
+        seen, tried, failed = -1, 0.0, True
         while status is None:
-            for item in self._arrived():
-                if isinstance(item, str):
-                    status = item
-                else:
-                    waiting += item
-            # Whatever goes wrong in here (mlflow's own bugs included) must not reach the training.
             try:
+                status = self._ended.get(timeout=POLL_SECONDS if tried else 0)
+            except queue.Empty:
+                written = self.curves.stat().st_mtime_ns if self.curves.exists() else 0
+                if written == seen and not (failed and time.monotonic() - tried > RETRY_SECONDS):
+                    continue
+                seen = written
+            tried = time.monotonic()
+            try:  # whatever goes wrong, mlflow's own bugs included: the next epoch is another try
                 store = store or connect(LIVE_LIMITS)
                 run_id = self._run_id or self._begin(store)
-                new = [point for point in waiting if (point.key, point.step) not in self._known]
+                new = self._points()
                 store.log(run_id, new, {}, {})
-                waiting.clear()
+                self._known |= {(point.key, point.step) for point in new}
                 if status is not None:
                     store.client.set_tag(run_id, FINGERPRINT_TAG, self.identity.fingerprint)
                     store.client.set_terminated(run_id, status)
+                failed = False
             except Exception as error:
-                if not warned:
+                failed = True
+                if not self._warned:
                     self._warn(str(error))
-                warned = True
 
-    def _arrived(self) -> list[list[Point] | str]:
-        """Everything that waits in the queue, at least one item."""
-        items = [self._queue.get()]
-        while not self._queue.empty():
-            items.append(self._queue.get())
-        return items
+    def _points(self) -> list[Point]:
+        """What the curve has and the row has not."""
+        if not self.curves.exists():
+            return []
+        rows = [json.loads(line) for line in self.curves.read_text(encoding="utf-8").splitlines()]
+        now = time.time_ns() // 1_000_000
+        points = [point for row in rows for point in epoch_points(row, now)]
+        return [point for point in points if (point.key, point.step) not in self._known]
 
     def _begin(self, store: Store) -> str:
         """The row of an earlier attempt at this training, with the points it has, or a new one."""
@@ -109,4 +105,18 @@ class LiveRun:
         return self._run_id
 
     def _warn(self, reason: str) -> None:
+        self._warned = True
         print(f"warning: not shown in MLflow while it trains: {reason}. Training goes on.", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Show the training that writes the curve given, until it ends."""
+    live = LiveRun(RunIdentity(**json.loads(sys.stdin.readline())), Path(sys.argv[1]))
+    live.start()
+    said = sys.stdin.readline()
+    live.end(**(json.loads(said) if said else {"status": "KILLED"}))
+    os._exit(0)  # not held up by a thread that still waits for a server
+
+
+if __name__ == "__main__":
+    main()
