@@ -137,6 +137,18 @@ def test_epochs_missed_while_the_server_was_down_are_shown_when_it_is_back(
     assert capsys.readouterr().err.count("warning: ") == 1
 
 
+def test_a_curve_that_cannot_be_read_is_tried_again(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    live = LiveRun(IDENTITY, write_curve(0))
+    write_curve(0).write_text("{")
+    live.start()
+    store = connect()
+    until(lambda: len(rows(store)) == 1)
+    write_curve(2)
+    until(lambda: len(points(store, rows(store)[0], "valid_nll")) == 2)
+    live.end("FINISHED")
+    assert capsys.readouterr().err.count("warning: ") <= 1
+
+
 def test_code_imported_during_training_does_not_make_a_second_row(server: Any, repository: Path) -> None:
     train(3, code_sha256="late")
     [run] = rows(connect())
@@ -200,9 +212,7 @@ def test_the_process_is_told_whose_run_it_is_and_how_it_ended(
     assert json.loads(end)["status"] == status
 
 
-@pytest.mark.parametrize(
-    "code", ["time.sleep(60)", "sys.stdin.close(); time.sleep(60)", "import nothing"]
-)
+@pytest.mark.parametrize("code", ["time.sleep(60)", "sys.stdin.close(); time.sleep(60)", "import nothing"])
 def test_a_process_that_ends_or_hangs_neither_fails_nor_holds_up_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:

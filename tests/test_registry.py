@@ -18,6 +18,7 @@ from components.publish import publish
 from components.tracking import connect
 from textvae import load
 from textvae.config import ReportSettings
+from textvae.errors import UnavailableError
 from textvae.files import read_json, write_json
 from textvae.latent import TextVAE
 from textvae.networks import Kind
@@ -311,6 +312,35 @@ def test_models_are_registered_from_any_folder_of_the_repository(
     run_publish(repository)
     assert registered()[1] == "sotu-vae_mine-0"
     assert not list((repository / "docs").iterdir())
+
+
+def test_an_upload_that_was_cut_off_leaves_no_model_behind(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    with_model(repository, "vae_mine")
+    store = connect()
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "create_model_version", lambda *_, **__: (_ for _ in ()).throw(OSError("cut off")))
+        with pytest.raises(UnavailableError, match="cut off"):
+            run_publish(repository)
+    run_publish(repository)
+    models = store.client.search_logged_models([store.experiment_id])
+    assert [f"models:/{one.model_id}" for one in models] == list(versions().values())
+
+
+def test_a_version_that_somebody_made_or_changed_by_hand_is_left_alone(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    client = connect().client
+    [own] = client.search_model_versions("name = 'textvae-sotu'")
+    said = {"valid_on": own.tags["valid_on"], "valid_nll_iw": "very good", "valid_mi": "5", "run": "by hand"}
+    client.create_model_version("textvae-sotu", "file:///elsewhere", None, said)
+    capsys.readouterr()
+    run_publish(repository)
+    assert "textvae-sotu" not in capsys.readouterr().out
+    assert registered() == ({"sotu-vae_mine-0": "1", "by hand": "2"}, "sotu-vae_mine-0")
 
 
 def test_a_dot_in_a_name_is_taken(repository: Path) -> None:

@@ -181,6 +181,15 @@ def test_rows_that_two_machines_made_at_once_become_one(repository: Path) -> Non
     assert run.info.start_time == 1
 
 
+def test_values_longer_than_mlflow_keeps_are_published_once(repository: Path) -> None:
+    """A list of thousands of values as a setting, a failure that tells its whole story."""
+    store, long = connect(), "x" * 20_000
+    told = record(params={**IDENTITY.params, "objective.text": long}, tags={**IDENTITY.tags, "failure": long})
+    assert [store.publish(told) for _ in range(2)] == ["created", "unchanged"]
+    [run] = rows(store)
+    assert (len(run.data.params["objective.text"]), len(run.data.tags["failure"])) == (6000, 8000)
+
+
 # Stores that misbehave.
 
 
@@ -233,6 +242,74 @@ def test_a_server_that_does_not_work_is_named_in_bounded_time(
             connect()
         assert time.monotonic() - began < 6
         assert server.requests > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "remedy"),
+    [
+        (400, DataError, "params.yaml"),
+        (401, UnavailableError, "TRACKING_USERNAME"),
+        (403, UnavailableError, "TRACKING_USERNAME"),
+        (404, DataError, "TRACKING_URI"),
+        (413, DataError, "larger requests"),
+        (418, DataError, "params.yaml"),
+        (429, UnavailableError, "when it is there again"),
+        (500, UnavailableError, "when it is there again"),
+        (502, UnavailableError, "when it is there again"),
+        (503, UnavailableError, "when it is there again"),
+    ],
+)
+def test_a_refusal_is_told_from_a_server_that_is_away(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception], remedy: str
+) -> None:
+    """MLflow itself, or a proxy before it, which answers in its own words."""
+    with gate("forward") as server:
+        server.refusal = status
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        with pytest.raises(kind, match=rf"MLflow at {server.uri} .*{remedy}") as caught:
+            connect()
+    assert ("when it is there again" in str(caught.value)) == (status in (429, 500, 502, 503))
+
+
+def test_a_place_that_may_not_be_written_is_no_server_that_is_away(repository: Path) -> None:
+    store = connect()
+    (repository / "mlartifacts").write_text("a file, where a folder was")
+    with pytest.raises(UnavailableError, match=r"may not write: .*mlartifacts.*let this user write there"):
+        store.publish(record(artifacts={"params.yaml": repository / "params.yaml"}))
+    (repository / "mlartifacts").unlink()
+    assert store.publish(record(artifacts={"params.yaml": repository / "params.yaml"})) == "updated"
+
+
+def test_what_reaches_the_store_of_files_may_fail_in_its_own_words() -> None:
+    """As boto3 does, whose errors are no kind of OSError; a fault of this project's own stays one."""
+    unreachable = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+    with pytest.raises(UnavailableError, match=r"no way to s3.*make publish"), explained("https://host", "a row"):
+        raise unreachable("no way to s3")
+    with pytest.raises(ZeroDivisionError), explained("https://host", "a row"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("reason", ["The run 0a must be in the 'active' state.", "RESOURCE_ALREADY_EXISTS: textvae-x"])
+def test_what_another_process_has_just_done_is_tried_again(reason: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(UnavailableError, match="make publish"), explained("sqlite:////a.db", "a row"):
+        raise MlflowException.invalid_parameter_value(reason)
+
+
+def test_a_store_of_files_is_a_store(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow 3.17 refuses one unless it is told to: no later try would help. What is gone, goes there too."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (repository / "mlruns").as_uri())
+    with pytest.raises(DataError, match=r"refuses .*maintenance mode.*MLFLOW_TRACKING_URI"):
+        connect()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store = connect()
+    files = {"params.yaml": repository / "params.yaml"}
+    told = record(artifacts=files), record(artifacts=files), record(metrics={}), record(metrics={})
+    assert [store.publish(one) for one in told] == ["created", "unchanged", "replaced", "unchanged"]
+    [run] = rows(store)
+    assert "nll" not in run.data.metrics
+    assert store.artifacts(run) == set()
 
 
 def test_requests_are_bounded_unless_the_user_says_otherwise(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def free_port() -> int:
 class Gate(ThreadingHTTPServer):
     """A loopback server in front of MLflow: `mode` is "forward", "slow" (too), "500" (every answer) or "hang" (none).
 
-    After `limit` requests, where it is given, it answers 500.
+    After `limit` requests, where it is given, it answers 500; with a `refusal` it answers with this status, as a proxy.
     """
 
     daemon_threads = True
@@ -84,6 +84,7 @@ class Gate(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), GateHandler)
         self.mode, self.behind, self.requests = mode, behind, 0
         self.limit: int | None = None
+        self.refusal: int | None = None
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -96,7 +97,9 @@ class GateHandler(BaseHTTPRequestHandler):
         assert isinstance(gate, Gate)
         gate.requests += 1
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if gate.mode == "hang":
+        if gate.refusal is not None:
+            self.answer(gate.refusal, b"<html>no</html>")
+        elif gate.mode == "hang":
             time.sleep(30)
         elif gate.mode == "500" or (gate.limit is not None and gate.requests > gate.limit):
             self.answer(500, b"broken")

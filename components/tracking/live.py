@@ -61,7 +61,7 @@ class LiveRun:
             try:
                 status = self._ended.get(timeout=POLL_SECONDS if tried else 0)
             except queue.Empty:
-                written = self.curves.stat().st_mtime_ns if self.curves.exists() else 0
+                written = self._written()
                 if written == seen and not (failed and time.monotonic() - tried > RETRY_SECONDS):
                     continue
                 seen = written
@@ -81,9 +81,16 @@ class LiveRun:
                 if not self._warned:
                     self._warn(str(error))
 
+    def _written(self) -> int:
+        """When the curve was written, in nanoseconds; 0 before the first epoch's end."""
+        try:
+            return self.curves.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def _points(self) -> list[Point]:
         """What the curve has and the row has not."""
-        if not self.curves.exists():
+        if not self._written():
             return []
         rows = [json.loads(line) for line in self.curves.read_text(encoding="utf-8").splitlines()]
         now = time.time_ns() // 1_000_000

@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -35,12 +34,17 @@ PERMANENT = {*range(400, 500), 501} - {408, 409, 425, 429, 499}
 """Statuses of answers that a repetition would get too."""
 RACES = ("must be in the 'active' state", "RESOURCE_ALREADY_EXISTS")
 """Refused because somebody else has just removed it, or made it."""
-OTHERWISE = "change what it names: names and settings are params.yaml's, the experiment is $MLFLOW_EXPERIMENT_NAME"
+OTHERWISE = (
+    "change what it names: names and settings are params.yaml's, store and experiment $MLFLOW_TRACKING_URI's and "
+    "$MLFLOW_EXPERIMENT_NAME's"
+)
 CHANGE = {
     404: "check that $MLFLOW_TRACKING_URI, $MLFLOW_RUN_ID name what is there, a server of MLflow 3",
     413: "let the proxy before it take larger requests",
     501: "check that $MLFLOW_TRACKING_URI names a server of MLflow 3",
 }
+TRANSPORTS = ("sqlalchemy", "botocore", "boto3", "google", "azure")
+"""Packages by which MLflow reaches databases and stores of files: their errors are no kind of OSError."""
 PLACES = (PermissionError, FileExistsError, NotADirectoryError)
 
 
@@ -133,14 +137,13 @@ def explained(uri: str, what: str) -> Iterator[None]:
     """
     from mlflow.exceptions import MlflowException
 
-    failures: tuple[type[Exception], ...] = (MlflowException, OSError)
-    if "sqlalchemy" in sys.modules:  # mlflow-skinny comes without
-        failures += (sys.modules["sqlalchemy"].exc.SQLAlchemyError,)
     try:
         yield
     except TextVAEError:
         raise
-    except failures as error:
+    except Exception as error:
+        if not isinstance(error, (MlflowException, OSError)) and package_of(error) not in TRANSPORTS:
+            raise
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = " ".join(str(error).split()).rpartition("Caused by ")[2].replace(uri, shown(uri))[:300]
@@ -161,6 +164,11 @@ def explained(uri: str, what: str) -> Iterator[None]:
                 f"{place} refuses {what}, and would again: {reason}; {CHANGE.get(status, OTHERWISE)}; {LATER}"
             ) from error
         raise UnavailableError(f"{place} failed: {reason}; {REMEDY}") from error
+
+
+def package_of(error: Exception) -> str:
+    """The package that defines an error's class."""
+    return type(error).__module__.partition(".")[0]
 
 
 def http_status(error: Exception) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -195,14 +196,19 @@ def name_best(store: Store, name: str, texts: Collection[str], before: str | Non
 
 def chosen(versions: Sequence[ModelVersion], texts: Collection[str]) -> ModelVersion | None:
     """The one that RULE names; of equals the first."""
-    used = [
-        one
-        for one in versions
-        if one.tags.get("valid_on") in texts
-        and "valid_nll_iw" in one.tags
-        and float(one.tags.get("valid_mi", "0")) > LEAST_MI
-    ]
-    return min(used, key=lambda one: (float(one.tags["valid_nll_iw"]), int(one.version)), default=None)
+    measured = [one for one in versions if one.tags.get("valid_on") in texts]
+    used = [one for one in measured if number(one, "valid_mi", 0.0) > LEAST_MI]
+    best = min(used, key=lambda one: (number(one, "valid_nll_iw", math.inf), int(one.version)), default=None)
+    return None if best is None or number(best, "valid_nll_iw", math.inf) == math.inf else best
+
+
+def number(version: ModelVersion, tag: str, otherwise: float) -> float:
+    """A tag of a version as a number; `otherwise` where it is missing or somebody has made it something else."""
+    try:
+        value = float(version.tags[tag])
+    except (KeyError, ValueError):
+        return otherwise
+    return value if math.isfinite(value) else otherwise
 
 
 def content_of(folder: Path) -> str:
@@ -219,6 +225,8 @@ def add_version(store: Store, name: str, entry: Entry, run_id: str, said: Mappin
     from mlflow.entities import LoggedModelOutput
 
     client = store.client
+    for left in client.search_logged_models([store.experiment_id], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(left.model_id)  # of an upload that was interrupted
     with tempfile.TemporaryDirectory(prefix="textvae-model-") as folder:
         files, saved = Path(folder) / "files", Path(folder) / "model"
         files.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ CONTENT_TAG = "textvae.content"
 """Hash of everything a row was last made to say: written last, so a row that carries the current one is complete."""
 OUTCOME_TAGS = ("chosen", "failure")
 """Tags that a run has or has not, depending on how it ended."""
+MOST_PARAM_CHARACTERS, MOST_TAG_CHARACTERS = 6000, 8000
+"""What MLflow keeps of a longer one."""
 EXPERIMENT = "textvae"
 
 
@@ -92,6 +95,9 @@ class Store:
 
     def _publish(self, record: Record, parent: Mapping[str, str]) -> tuple[str, str]:
         """`publish` of the row alone: what happened, and its run id."""
+        params = {key: value[:MOST_PARAM_CHARACTERS] for key, value in record.params.items()}
+        tags = {key: value[:MOST_TAG_CHARACTERS] for key, value in record.tags.items()}
+        record = replace(record, params=params, tags=tags)
         content, tags = record.content(), {**record.tags, **parent, NAME_TAG: record.name}
         run, *copies = self.find(record.fingerprint) or [None]
         if run is not None and not copies and self._says(run, record, {**tags, CONTENT_TAG: content}):
