@@ -1,5 +1,6 @@
 """The run directories that publish makes MLflow equal to: found, and nothing in them taken for what it is not."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
         except (KeyError, TypeError):
             raise DataError(f"{config_path} names no data set, system and seed; run the train step again") from None
         directory = config_path.parent.parent
-        if found.setdefault(point, directory) != directory:
+        if found.setdefault(point, directory).resolve() != directory.resolve():  # `latest`, a link to one, is no other
             raise DataError(f"{found[point]} and {directory} are both {'-'.join(point)}: remove one of them")
         check_links(directory)
     return found
@@ -46,12 +47,15 @@ def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
 def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Path) -> dict[Point, Path]:
     """The run directories in `found` that `models` are of, made of links below `linked`, each with its model.
 
-    Raises DataError for the model of a run that is not in `found`, and for one with a link that leaves it.
+    Raises DataError for the model of a run that is not in `found`, for a second one of a run, and for one with a link
+    that leaves it.
     """
     complete = {}
     for model in models:
         check_links(model)
         point = identity(model / "config.json", read_json(model / "config.json"))
+        if point in complete:
+            raise DataError(f"{model}: there is another model of {'-'.join(point)}: give one")
         if point not in found:
             raise DataError(f"{model} is the model of {'-'.join(point)}, of which there is no run directory")
         complete[point] = linked.joinpath(*point)
@@ -68,7 +72,7 @@ def check_links(folder: Path) -> None:
     inside = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
-            target = path.resolve()
+            target = Path(os.path.realpath(path))  # of links in a circle: one of them
             if not target.is_relative_to(inside) and not IN_DVCS_CACHE.search(str(target)):
                 raise DataError(
                     f"{path} is a link to {target}, outside of {folder}, and is not followed: put the file itself "

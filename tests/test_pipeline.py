@@ -145,6 +145,12 @@ def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Pat
         assert not missing, f"{name} imports files that dvc.yaml does not declare: {sorted(map(str, missing))}"
 
 
+def test_no_stage_depends_on_how_mlflow_is_talked_to(finished: Path) -> None:
+    """A view must not cost a training; the test above proves that none imports it either."""
+    depending = {n for n, stage in stages(finished).items() for d in stage.deps if "tracking" in Path(d.def_path).parts}
+    assert depending == set()
+
+
 def sha256(file: Path) -> str:
     from textvae.files import sha256_of_file
 

@@ -429,6 +429,13 @@ def test_models_that_come_by_themselves_are_registered_and_their_candidates_show
 def test_the_model_of_no_run_is_refused(repository: Path) -> None:
     model = write_run(repository / "elsewhere") / "model"
     write_run(repository / "runs", "lstm_lm")
+    with pytest.raises(DataError, match="another model of sotu-vae_mine-0"):
+        publish(
+            runs=[repository / "elsewhere"],
+            reports=write_reports(repository / "reports"),
+            settings=ReportSettings(**GRID),
+            models=[model, model],
+        )
     with pytest.raises(DataError, match=r"model of sotu-vae_mine-0, of which there is no run directory"):
         publish(
             runs=[repository / "runs"],

@@ -10,6 +10,7 @@ from tracking_helpers import (
     curve,
     nested,
     outcomes,
+    points,
     rows,
     with_candidates,
     write_reports,
@@ -76,10 +77,11 @@ def test_a_measure_that_is_no_number_any_more_is_not_shown_as_the_old_one(reposi
     directory = write_run(repository / "runs")
     run_publish(repository)
     metrics = json.loads((directory / "evaluation/metrics.json").read_text())
-    write_json(directory / "evaluation/metrics.json", {**metrics, "nll": None})
-    run_publish(repository)
-    assert "nll" not in shown_of(repository)[0]
-    assert "au" in shown_of(repository)[0]
+    for none in (None, 10**400, "much"):
+        write_json(directory / "evaluation/metrics.json", {**metrics, "nll": none})
+        run_publish(repository)
+        assert "nll" not in shown_of(repository)[0]
+        assert "au" in shown_of(repository)[0]
 
 
 def test_a_column_of_the_curves_that_is_gone_goes_from_the_row(repository: Path) -> None:
@@ -103,6 +105,11 @@ def test_what_somebody_added_in_mlflow_goes_and_their_tags_stay(repository: Path
     [run] = rows(store)
     assert (run.info.run_id, run.data.tags["reviewed"]) == (run_id, "yes")
     assert "failure" not in run.data.tags
+    store.client.log_metric(run_id, "valid_nll", 1.0, step=99)
+    run_publish(repository)
+    [run] = rows(store)
+    assert points(store, run, "valid_nll") == [(row["epoch"], row["valid_nll"]) for row in curve(3)]
+    run_id = run.info.run_id
     for log, what in ((store.client.log_metric, ("bleu", 1.0)), (store.client.log_param, ("a", "1"))):
         log(run_id, *what)
         run_publish(repository)
@@ -241,5 +248,8 @@ def test_links_within_a_run_and_into_dvcs_cache_and_a_linked_folder_of_runs_are_
     (directory / "curves.jsonl").symlink_to("curves-of-today.jsonl")
     (repository / "runs").mkdir()
     (repository / "runs/sotu").symlink_to(repository.parent / "large disk/sotu")
+    (directory.parent / "latest").symlink_to("0")
+    (directory / "a").symlink_to("b")
+    (directory / "b").symlink_to("a")
     run_publish(repository)
     assert {"fppl", "valid_nll"} <= set(shown_of(repository)[0])

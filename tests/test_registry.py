@@ -343,6 +343,34 @@ def test_a_version_that_somebody_made_or_changed_by_hand_is_left_alone(
     assert registered() == ({"sotu-vae_mine-0": "1", "by hand": "2"}, "sotu-vae_mine-0")
 
 
+def test_what_somebody_did_to_the_registered_model_is_set_right(repository: Path) -> None:
+    with_model(repository, "vae_mine", valid=(60.0, 1.0))
+    with_model(repository, "vae_05", valid=(61.0, 1.0))
+    run_publish(repository)
+    client = connect().client
+    client.set_registered_model_alias("textvae-sotu", "best", registered()[0]["sotu-vae_05-0"])
+    run_publish(repository)
+    assert registered()[1] == "sotu-vae_mine-0"
+    client.delete_registered_model("textvae-sotu")
+    run_publish(repository)
+    assert registered() == ({"sotu-vae_mine-0": "1", "sotu-vae_05-0": "2"}, "sotu-vae_mine-0")
+    assert len(client.search_logged_models([connect().experiment_id])) == 2
+
+
+def test_a_row_restored_from_the_trash_beside_its_successor_is_one_row_with_its_version(repository: Path) -> None:
+    with_model(repository, "vae_mine")
+    run_publish(repository)
+    store = connect()
+    [old] = rows(store)
+    store.client.delete_run(old.info.run_id)
+    run_publish(repository)
+    store.client.restore_run(old.info.run_id)
+    run_publish(repository)
+    [run] = rows(store)
+    [version] = store.client.search_model_versions("name = 'textvae-sotu'")
+    assert version.run_id == run.info.run_id
+
+
 def test_a_dot_in_a_name_is_taken(repository: Path) -> None:
     """MLflow takes `mine.v2` as the name of a row and of a registered model, and not of a logged model."""
     directory = with_model(repository, "vae_mine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +100,12 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among `values`: MLflow draws nothing else, and a database changes infinity."""
-    found = {key: value for key, value in values.items() if type(value) in (int, float)}
-    return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+    """The finite numbers among `values`, as floats: MLflow draws nothing else, and a database changes infinity."""
+    found = {}
+    for key, value in values.items():
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            found[key] = float(value)
+    return found
 
 
 def epoch_points(row: Mapping[str, Any], timestamp: int) -> list[Point]:

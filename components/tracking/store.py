@@ -160,10 +160,8 @@ class Store:
         """Whether the row is complete, and nobody has added to it, changed or removed anything since."""
         if run.info.status != record.status or any(run.data.tags.get(key) != value for key, value in tags.items()):
             return False
-        measured = {point.key for point in record.curves} | set(record.metrics)
-        if self._outdated_tags(run, tags) or set(run.data.metrics) != measured:
-            return False
-        if any(run.data.metrics[key] != value for key, value in record.metrics.items()):
+        ends = {point.key: point.value for point in sorted(record.curves, key=lambda point: point.step)}
+        if self._outdated_tags(run, tags) or run.data.metrics != {**ends, **record.metrics}:
             return False
         return run.data.params == record.params and self.artifacts(run) == set(record.artifacts)
 
