@@ -185,11 +185,11 @@ def measured(model: Path, corpus_folder: Path, out: Path) -> dict[str, Any]:
 
 
 def assert_same_numbers(ours: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Within 1e-5 nats; a perplexity within 1e-6 of itself."""
+    """Within 1e-5 nats; a perplexity within 1e-5 of itself, which is as much in nats a word."""
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
         if name == "ppl":
-            assert ours[name] == pytest.approx(value, rel=1e-6)
+            assert ours[name] == pytest.approx(value, rel=1e-5)
         elif isinstance(value, float):
             assert ours[name] == pytest.approx(value, abs=1e-5), name
         else:

@@ -248,7 +248,7 @@ def test_a_language_models_scores_and_samples_need_no_code(language_model: TextV
 
 def test_samples_are_the_sample_steps(model: TextVAE) -> None:
     assert model.network is not None
-    for seed in (None, 11):
+    for seed in (None, 12):
         expected = next(prior_samples(model.network, SamplingSettings(sentences=5, max_length=SHORT), seed or SEED))
         found = model.sample(5, seed, max_length=SHORT)
         assert [one.text for one in found] == [model.vocabulary.decode(one.tokens) for one in expected]
@@ -310,9 +310,10 @@ def test_the_progress_of_a_search_reaches_the_corpus_s_end(
 def test_nearest_is_exact_whatever_the_chunks(sizes: list[int]) -> None:
     rng = np.random.default_rng(0)
     queries, rows = rng.standard_normal((6, 3)), rng.standard_normal((50, 3))
-    rows[30] = 5 * rows[10]  # the same direction: the lower row comes first
+    # The same direction, along an axis, where no rounding parts the two cosines: the lower row comes first.
+    rows[10], rows[30] = (0, 3, 0), (0, 15, 0)
     rows[20] = 0
-    queries[0] = 2 * rows[10]
+    queries[0] = (0, 2, 0)
     chunks = np.split(rows, np.cumsum(sizes)[:-1])
     numbers, cosines = nearest(queries, chunks, 50)
     expected = queries @ rows.T / np.linalg.norm(queries, axis=1)[:, None]

@@ -93,7 +93,11 @@ def test_a_system_selects_the_epoch_with_the_best_validation_nll(system: str) ->
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_system_trains_every_weight_with_finite_gradients(system: str) -> None:
-    """After two epochs no weight is where it was but padding's (and those of an energy that is frozen)."""
+    """After two epochs no weight is where it was but padding's (and those of an energy that is frozen).
+
+    VAE-MINE's bound does not change with a constant added to f: the gradient of the energy's last bias is 0 but for
+    rounding, and no step of it is asked for.
+    """
     settings = train_settings(system, epochs=2)
     trained = trainer(settings)
     start = {**checkpoint.cloned(trained.network), **checkpoint.cloned(trained.objective.heads)}
@@ -108,7 +112,7 @@ def test_a_system_trains_every_weight_with_finite_gradients(system: str) -> None
             assert not value[0].any(), "padding stays a zero"
             learned = (value != start[name]).any(1)
             assert learned[[BOS, *range(UNK + 1, len(value))]].all(), "some word was not learned"
-        elif not (name.startswith("energy") and not settings.objective["energy_trained"]):
+        elif name != "energy.output.bias" and (not name.startswith("energy") or settings.objective["energy_trained"]):
             assert not torch.equal(value, start[name]), f"{name} was not trained"
 
 
