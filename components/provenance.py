@@ -63,11 +63,11 @@ def commit() -> str:
 
 def project_modules() -> list[Path]:
     """The project's own source files that this process has imported, relative to its root."""
-    folders = (ROOT / "textvae", ROOT / "components", ROOT / "pipelines")
-    files = {
-        Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))
-    }
-    return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(folder) for folder in folders))
+    packages = ("textvae", "components", "pipelines")
+    # Only those that bear the project's names: a process has thousands of modules, whose paths take a while to resolve.
+    own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in (*packages, "__main__")]
+    files = {Path(file).resolve() for module in own if (file := getattr(module, "__file__", None))}
+    return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(ROOT / folder) for folder in packages))
 
 
 def code_sha256() -> str:

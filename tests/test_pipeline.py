@@ -1,6 +1,7 @@
 """The wiring: dvc.yaml against the steps' command lines, what reruns when, and that no dependency is missing.
 
-One copy of the project runs once, with three systems on a corpus made here; the tests of this file share it.
+One copy of the project runs once, with three systems on a corpus made here; each test that changes something does so in
+a copy of that.
 """
 
 import inspect
@@ -11,10 +12,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tiny_project import PARAMS, SYSTEMS, copy_of_the_project, write_corpus, write_params
@@ -23,23 +23,40 @@ from components.step import Step
 from pipelines.repro import RUN_STAGES
 
 ROOT = Path(__file__).parent.parent
-RUNS_A_STAGE = """
-import json, runpy, sys
-from components.provenance import project_modules
-module, listing, *sys.argv[1:] = sys.argv[1:]
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit as ended:
-    assert not ended.code, ended.code
-open(listing, "w").write(json.dumps([str(file) for file in project_modules()]))
+LISTS_IMPORTS = """
+import atexit, json, os, sys, uuid
+from pathlib import Path
+
+def listed():
+    name = getattr(sys.modules["__main__"].__spec__, "name", "")
+    if name.startswith("components."):
+        from components.provenance import project_modules
+        said = {"command": [name, *sys.argv[1:]], "files": [str(file) for file in project_modules()]}
+        Path(os.environ["LISTED_IMPORTS"], f"{uuid.uuid4()}.json").write_text(json.dumps(said))
+
+if "LISTED_IMPORTS" in os.environ:
+    atexit.register(listed)
 """
+"""A sitecustomize.py: every step that ends says what it was called with and which project files it has imported."""
 
 
-def run(project: Path, *command: str) -> str:
+class Finished(NamedTuple):
+    """A copy of the project in which the whole grid has run, and what its steps said of their imports."""
+
+    project: Path
+    imports: Path
+
+
+def run(project: Path, *command: str, code: int = 0, **variables: str) -> str:
+    """What `python -m COMMAND` says in the project; it must end with the exit code."""
     result = subprocess.run(
-        [sys.executable, "-m", *command], cwd=project, env=environment(project), capture_output=True, text=True
+        [sys.executable, "-m", *command],
+        cwd=project,
+        env={**environment(project), **variables},
+        capture_output=True,
+        text=True,
     )
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    assert result.returncode == code, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout + result.stderr
 
 
@@ -53,32 +70,34 @@ def stages_run(said: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", said))
 
 
-def tiny_copy(folder: Path) -> Path:
-    copy_of_the_project(folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    write_corpus(folder)
-    return folder
+def of_run(system: str, seed: int = 1) -> set[str]:
+    """The stages of one run."""
+    return {f"{stage}@tiny-{system}-{seed}" for stage in RUN_STAGES}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the whole grid has run, two runs side by side."""
-    project = tiny_copy(tmp_path_factory.mktemp("project"))
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Two runs side by side."""
+    project, imports = tmp_path_factory.mktemp("finished") / "project", tmp_path_factory.mktemp("imports")
+    copy_of_the_project(project)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    write_corpus(project)
     write_params(project, PARAMS)
-    run(project, "pipelines.repro", "--jobs", "2")
-    return project
+    (imports / "sitecustomize.py").write_text(LISTS_IMPORTS)
+    path = f"{project}:{imports}"
+    run(project, "pipelines.repro", "--jobs", "2", PYTHONPATH=path, LISTED_IMPORTS=str(imports))
+    return Finished(project, imports)
+
+
+def copied(finished: Finished, folder: Path) -> Path:
+    """A copy to change, results and dvc's cache included: dvc knows files by their content, wherever they lie."""
+    return Path(shutil.copytree(finished.project, folder / "project", symlinks=True))
 
 
 @pytest.fixture
-def project(finished: Path) -> Iterator[Path]:
-    """The same, put back afterwards (dvc restores results from its run cache)."""
-    yield finished
-    for file in ("textvae/objectives/vae_05.py", "textvae/training.py"):
-        shutil.copy(ROOT / file, finished / file)
-    write_params(finished, PARAMS)
-    write_corpus(finished)
-    shutil.rmtree(finished / "runs/tiny/lstm_lm/2", ignore_errors=True)
-    run(finished, "dvc", "repro")
+def project(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the test's own."""
+    return copied(finished, tmp_path)
 
 
 def stages(project: Path) -> dict[str, Any]:
@@ -99,8 +118,8 @@ def step_and_options(cmd: str) -> tuple[Step, dict[str, str]]:
     return getattr(import_module(module), name), options
 
 
-def test_every_command_of_dvc_fits_its_steps_signature(finished: Path) -> None:
-    for name, stage in stages(finished).items():
+def test_every_command_of_dvc_fits_its_steps_signature(finished: Finished) -> None:
+    for name, stage in stages(finished.project).items():
         step, options = step_and_options(stage.cmd)
         parameters = {p.name: p for p in step.parameters}
         unknown = set(options) - set(parameters) - {"timings"}
@@ -116,38 +135,33 @@ def test_every_command_of_dvc_fits_its_steps_signature(finished: Path) -> None:
                 assert any(out == value or out.startswith(f"{value}/") for out in declared_out), (name, value)
 
 
-def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Path, tmp_path: Path) -> None:
-    """A missing dependency is a stale result: each stage runs once more, elsewhere, and lists what it has imported."""
-    (tmp_path / "run_stage.py").write_text(RUNS_A_STAGE)
-    graph = stages(finished)
-    wanted = ["settings", "fetch@tiny", "preprocess@tiny", "report"]
-    wanted += [f"{stage}@tiny-{s}-1" for stage in RUN_STAGES for s in ("vae_mine", "lstm_lm")]
-    for name in wanted:
-        step, options = step_and_options(graph[name].cmd)
-        for parameter in step.parameters:
-            if parameter.kind == "output":
-                options[parameter.name] = str(tmp_path / name / parameter.name)
-        options.pop("timings", None)
-        listing = tmp_path / f"{name}.json"
-        arguments = [text for option, value in options.items() for text in (f"--{option.replace('_', '-')}", value)]
-        command = [sys.executable, str(tmp_path / "run_stage.py"), f"components.{step.name}", str(listing), *arguments]
-        result = subprocess.run(command, cwd=finished, env=environment(finished), capture_output=True, text=True)
-        assert result.returncode == 0, f"{name}: {result.stderr}"
-        imported = {Path(file) for file in json.loads(listing.read_text())} | {Path(f"components/{step.name}.py")}
-        declared = [Path(dep.def_path) for dep in graph[name].deps]
+def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Finished) -> None:
+    """A missing dependency is a stale result. Every step has listed what it had imported when it ended."""
+    imports = {}
+    for file in finished.imports.glob("*.json"):
+        said = json.loads(file.read_text())
+        imports[tuple(said["command"])] = {Path(name) for name in said["files"]}
+    for name, stage in stages(finished.project).items():
+        step, options = step_and_options(stage.cmd)
+        imported = imports.pop(tuple(shlex.split(stage.cmd)[2:]))
+        assert Path(f"components/{step.name}.py") in imported
+        declared = [Path(dep.def_path) for dep in stage.deps]
         if name.startswith("train@"):
-            settings = json.loads((finished / options["settings"]).read_text())
+            settings = json.loads((finished.project / options["settings"]).read_text())
             objective = Path(f"textvae/objectives/{settings['objective']['name']}.py")
-            assert settings["objective_sha256"] == sha256(finished / objective)
+            assert settings["objective_sha256"] == sha256(finished.project / objective)
             declared.append(objective)  # declared by its hash in the settings file, which is a dep
         empty = {Path("components/__init__.py"), Path("pipelines/__init__.py")}
         missing = {file for file in imported - empty if not any(file.is_relative_to(d) for d in declared)}
         assert not missing, f"{name} imports files that dvc.yaml does not declare: {sorted(map(str, missing))}"
+    assert not imports, "what else has run?"
 
 
-def test_no_stage_depends_on_how_mlflow_is_talked_to(finished: Path) -> None:
+def test_no_stage_depends_on_how_mlflow_is_talked_to(finished: Finished) -> None:
     """A view must not cost a training; the test above proves that none imports it either."""
-    depending = {n for n, stage in stages(finished).items() for d in stage.deps if "tracking" in Path(d.def_path).parts}
+    depending = {
+        n for n, stage in stages(finished.project).items() for d in stage.deps if "tracking" in Path(d.def_path).parts
+    }
     assert depending == set()
 
 
@@ -159,15 +173,6 @@ def sha256(file: Path) -> str:
 
 def test_a_second_repro_does_nothing(project: Path) -> None:
     assert stages_run(run(project, "dvc", "repro")) == set()
-
-
-def test_editing_one_systems_settings_reruns_that_system_only(project: Path) -> None:
-    changed = json.loads(json.dumps(PARAMS))
-    changed["systems"]["vae_mine"]["objective"]["alpha"] = 3.0
-    write_params(project, changed)
-    ran = stages_run(run(project, "dvc", "repro"))
-    own = {f"{stage}@tiny-vae_mine-1" for stage in RUN_STAGES}
-    assert ran == {"settings", "report"} | own
 
 
 def test_editing_one_systems_file_reruns_that_system_only(project: Path) -> None:
@@ -198,7 +203,7 @@ def test_a_new_seed_adds_its_runs_and_one_job_gives_the_numbers_of_two(project: 
     changed["grid"]["systems"] = ["lstm_lm"]
     write_params(project, changed)
     ran = stages_run(run(project, "dvc", "repro"))
-    assert ran == {"settings", "report"} | {f"{stage}@tiny-lstm_lm-2" for stage in RUN_STAGES}
+    assert ran == {"settings", "report"} | of_run("lstm_lm", seed=2)
     assert [row.split(",")[1:3] for row in results(project)] == [["lstm_lm", "1"], ["lstm_lm", "2"]]
     assert results(project)[0] == before["lstm_lm"]
 
@@ -214,32 +219,49 @@ def results(project: Path) -> list[str]:
     return (project / "reports/results.csv").read_text().splitlines()[1:]
 
 
-def test_a_run_that_fails_stops_no_other_and_shows_in_the_report(project: Path) -> None:
-    file = project / "textvae/objectives/vae_05.py"  # a crash, not a NaN
-    file.write_text(file.read_text().replace("        code = self.encode(batch)\n", "        raise MemoryError\n", 1))
-    command = [sys.executable, "-m", "pipelines.repro", "--jobs", "2"]
-    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "FAILED: tiny-vae_05-1" in done.stderr
-    rows = {row.split(",")[1]: row.split(",") for row in results(project)}
-    assert [bool(rows[system][3]) for system in SYSTEMS] == [True, False, True]
-    status = run(project, "pipelines.status")
-    assert re.search(r"tiny-lstm_lm-1 +done", status)
-    assert re.search(r"tiny-vae_05-1 +failed", status)
+class Broken(NamedTuple):
+    """The grid brought up to date with settings under which vae_05 diverges and vae_mine crashes."""
+
+    project: Path
+    said: str
+    status: str
+    rows: dict[str, list[str]]
 
 
-def test_a_diverged_run_is_a_row_of_the_report(project: Path) -> None:
+@pytest.fixture(scope="module")
+def broken(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Broken:
+    """`make repro` ends with 1."""
+    project = copied(finished, tmp_path_factory.mktemp("broken"))
     changed = json.loads(json.dumps(PARAMS))
     changed["systems"]["vae_05"]["training"] = {"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": 1e30}
     write_params(project, changed)
-    run(project, "pipelines.repro", "--jobs", "1")
-    config = json.loads((project / "runs/tiny/vae_05/1/model/config.json").read_text())
+    file = project / "textvae/objectives/vae_mine.py"  # a crash, not a NaN
+    head = "    def update(self, batch: Batch, step: int) -> Losses:\n"
+    file.write_text(file.read_text().replace(head, f"{head}        raise MemoryError\n"))
+    said = run(project, "pipelines.repro", "--jobs", "2", code=1)
+    rows = {row.split(",")[1]: row.split(",") for row in results(project)}
+    return Broken(project, said, run(project, "pipelines.status"), rows)
+
+
+def test_editing_a_systems_settings_reruns_that_system_only(broken: Broken) -> None:
+    assert stages_run(broken.said) == {"settings", "report", "train@tiny-vae_mine-1"} | of_run("vae_05")
+
+
+def test_a_run_that_fails_stops_no_other_and_shows_in_the_report(broken: Broken) -> None:
+    assert re.findall(r"^FAILED: (\S+):", broken.said, re.MULTILINE) == ["tiny-vae_mine-1"]
+    assert broken.rows["lstm_lm"][3]
+    assert not broken.rows["vae_mine"][3]
+    assert re.search(r"tiny-lstm_lm-1 +done", broken.status)
+    assert re.search(r"tiny-vae_mine-1 +failed \(see ", broken.status)
+
+
+def test_a_diverged_run_is_a_row_of_the_report_and_no_failure(broken: Broken) -> None:
+    config = json.loads((broken.project / "runs/tiny/vae_05/1/model/config.json").read_text())
     assert config["status"] == "diverged"
     assert config["failure"]["step"] >= 1
-    assert re.search(r"tiny-vae_05-1 +failed \(diverged", run(project, "pipelines.status"))
-    rows = {row.split(",")[1]: row.split(",") for row in results(project)}
-    assert rows["vae_05"][3] == ""
-    assert "diverged" in (project / "reports/report.md").read_text()
+    assert re.search(r"tiny-vae_05-1 +failed \(diverged", broken.status)
+    assert broken.rows["vae_05"][3] == ""
+    assert "diverged" in (broken.project / "reports/report.md").read_text()
 
 
 def test_a_pulled_clone_is_up_to_date(project: Path, tmp_path: Path) -> None:
