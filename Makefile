@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep test check status publish ui clean-state
+.PHONY: help setup repro sweep test test-isa check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -49,6 +49,15 @@ check: $(READY)  ## lint, types, import contract
 
 test: check      ## check, then the tests (JOBS=2 files side by side)
 	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# The tests that compute. `default` is furthest from what a processor chooses by itself: plain instructions, neither AVX nor
+# fused multiply-adds, so that sums are rounded otherwise; no test may decide by that.
+NUMERIC := corpus equation_18 estimators evaluation examples explore generation grammar_probe latent mutual_information \
+  networks objectives selection softmax systems training variants
+ISA := default
+test-isa: $(READY) ## the numeric tests under another instruction set (ISA=default or avx2)
+	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
+	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/test_%.py)
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.images $(IMAGES) $(FLAGS)

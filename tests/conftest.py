@@ -25,8 +25,8 @@ def corpus_folder(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session", autouse=True)
 def callers_without_their_source() -> None:
-    """For a name in an error message kfp reads the source of the whole stack at every call on a task: below pytest, half
-    of a compilation's time."""
+    """For a name in an error message kfp reads the source of the whole stack at every call on a task: below pytest that
+    is most of a compilation."""
     task = sys.modules.get("kfp.dsl.pipeline_task")
     if task is not None:
         task.__dict__["inspect"] = SimpleNamespace(**{**vars(inspect), "stack": lambda: inspect.stack(0)[1:]})

