@@ -18,9 +18,7 @@ from components.sources import (
     archive_kind,
     content_sha256,
     hidden,
-    not_read,
     read_lines,
-    read_without_names,
     text_files,
 )
 from components.splits import SPLITS, Split
@@ -36,6 +34,8 @@ READERS: dict[str, Callable[[TextFile], Iterator[str]]] = {
     "yahoo": yahoo.lines,
 }
 """What makes sentences of a file, by the name in the settings."""
+SHOWN = 5
+"""So many names of files that are not read."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,28 @@ def files_source(
         return range(1, 1 + max((block for block, _ in found), default=0))
 
     return Source(origin, documents, sentences, published, notes)
+
+
+def read_without_names(files: list[TextFile], label: str) -> tuple[list[TextFile], list[str]]:
+    """Of the files of `label` those that are read without being named, and what the others are, in a line each.
+
+    Raises DataError where there is none.
+    """
+    others: dict[str, list[str]] = {}
+    for file in files:
+        if file.left_out is not None:
+            others.setdefault(file.left_out, []).append(file.name)
+    notes = [not_read(names, why) for why, names in others.items()]
+    read = [file for file in files if file.left_out is None]
+    if not read:
+        raise DataError(f"{label} holds no .txt, .gz, .bz2 or .xz file; {'; '.join(notes)}")
+    return read, notes
+
+
+def not_read(names: list[str], why: str) -> str:
+    """A line on files that are not read."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"not read: {', '.join(names[:SHOWN])}{more} ({why})"
 
 
 def words_in_blocks(

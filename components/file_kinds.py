@@ -53,6 +53,16 @@ REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (rb"(\xef\xbb\xbf)?\s*<(?i:!doctype html|html)\b", "a page of HTML", PANDOC.replace("--to", "--from html --to")),
     (rb"(\xef\xbb\xbf)?<\?xml ", "an XML document", "write its sentences to a text file, one a line"),
     (rb"\x89HDF\r\n|\x93NUMPY|\x80[\2-\5]", "data of a program (HDF5, NumPy, pickle)", TABLE),
+    (
+        rb"(\xef\xbb\xbf)?(WEBVTT\b|\s*\d+\r?\n\d+:\d\d:\d\d[,.]\d+ -->)",
+        "subtitles",
+        "take numbers and times out: `grep -vE -e '-->|^[0-9]*[[:space:]]*$|^WEBVTT' {name} > {stem}.sentences.txt`",
+    ),
+    (
+        rb"[\0-\x7f]*?\x1b\$[@AB]",
+        "text in ISO-2022-JP",
+        "convert it: `iconv -f ISO-2022-JP -t UTF-8 {name} > {stem}.utf8.txt`",
+    ),
     (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*", "an image", "give text"),
     (rb"version https://git-lfs\.", "a pointer of Git LFS and not the file", "get the file: `git lfs pull`"),
     (rb"(md5: \w+\n[\s\S]*)?outs:\n- ", "a pointer of DVC and not the file", "give the file itself, after `dvc pull`"),

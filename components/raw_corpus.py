@@ -37,6 +37,7 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
             raise DataError(
                 f"{settings.dataset}: no sentence in the {split} split of {where}; "
                 "check the text, or draw the splits otherwise (`split_by`, the fractions, `split_seed`)"
+                + "".join(f"; {note}" for note in source.notes)
             )
     if source.splits is None:
         for split, number in remove_shared(raw).items():

@@ -33,8 +33,6 @@ TEXT_SUFFIXES = (".txt", ".gz", ".bz2", ".xz")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 Refusal = Callable[[bytes, str], str | None]
 """Of a file's first bytes and its name: what it is and the remedy, None where it may be read."""
-SHOWN = 5
-"""So many names of files that are not read."""
 DAMAGE = (
     OSError,
     EOFError,
@@ -65,6 +63,8 @@ class TextFile:
         """Why it is not read without being named; None where the name says that it is text."""
         if hidden(self.name):
             return "hidden"
+        if self.name.endswith("/"):
+            return "a link to a folder, or to nothing: put the files themselves there"
         if self.name.endswith(ARCHIVE_SUFFIXES):
             return "an archive: unpack it, or give it alone as `path`"
         if not self.name.endswith(TEXT_SUFFIXES):
@@ -81,6 +81,8 @@ def text_files(path: Path) -> list[TextFile]:
     try:
         if path.is_dir():
             files = [on_disk(file, file.relative_to(path).as_posix()) for file in files_below(path)]
+            links = sorted(link for link in path.rglob("*") if link.is_symlink() and not link.is_file())
+            files += [on_disk(link, f"{link.relative_to(path).as_posix()}/") for link in links]
         elif not path.exists():
             raise DataError(f"{path}: no such file or folder; correct `path` in params.yaml")
         elif (kind := archive_kind(path)) is not None:
@@ -106,31 +108,9 @@ def hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def read_without_names(files: list[TextFile], label: str) -> tuple[list[TextFile], list[str]]:
-    """Of the files of `label` those that are read without being named, and what the others are, in a line each.
-
-    Raises DataError where there is none.
-    """
-    others: dict[str, list[str]] = {}
-    for file in files:
-        if file.left_out is not None:
-            others.setdefault(file.left_out, []).append(file.name)
-    notes = [not_read(names, why) for why, names in others.items()]
-    read = [file for file in files if file.left_out is None]
-    if not read:
-        raise DataError(f"{label} holds no .txt, .gz, .bz2 or .xz file; {'; '.join(notes)}")
-    return read, notes
-
-
-def not_read(names: list[str], why: str) -> str:
-    """A line on files that are not read."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"not read: {', '.join(names[:SHOWN])}{more} ({why})"
-
-
 def on_disk(path: Path, name: str) -> TextFile:
     """A file on disk."""
-    return TextFile(name, str(path), lambda: path.open("rb"), path.stat().st_size)
+    return TextFile(name, str(path), lambda: path.open("rb"), path.stat().st_size if path.is_file() else 0)
 
 
 def zip_members(path: Path) -> list[TextFile]:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from components.file_kinds import HEAD_BYTES
+from components.file_kinds import HEAD_BYTES, is_utf_8
 from components.sentence_markers import MARKER
 
 FEWEST_ROWS, FIRST_ROWS = 3, 100
@@ -22,11 +22,15 @@ TABLE_NAMES = (".csv", ".tsv", ".tab")
 JSON_NAMES = (".json", ".jsonl", ".ndjson")
 JSON = re.compile(r'\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*"(?:[^"\\\n]|\\.)*"\s*(,\s*"|\]\s*$)', re.MULTILINE)
 """An object's first key, alone or in a list, or a list of strings."""
+TAGGED = re.compile(r"(#.*\r?\n)*(\S+(\t\S*)+\r?\n)+\s*\n(#.*\r?\n)*(\S+(\t\S*)+\r?\n){2}")
+"""Words with their tags, a line each, and an empty line between sentences."""
 CATS = {".gz": "zcat", ".bz2": "bzcat", ".xz": "xzcat"}
 
 
 def not_sentences(head: bytes, name: str) -> str | None:
     """What a file with these first bytes and this name is and the remedy, where its lines are no sentences."""
+    if not is_utf_8(head):
+        return None  # the remedy for that comes first
     text = MARKER.sub("", head.decode("utf-8-sig", errors="replace"))  # `<|endoftext|>` has two bars
     plain = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
     if JSON.match(text) or plain.endswith(JSON_NAMES):
@@ -34,6 +38,8 @@ def not_sentences(head: bytes, name: str) -> str | None:
     lines = text.split("\n")
     if len(head) >= HEAD_BYTES:
         lines.pop()  # cut
+    if TAGGED.match(text):
+        return f"one word a line with its tags (CoNLL); join them: `{piped(name, joined(text))}`"
     for delimiter in DELIMITERS:
         rows = table_rows(lines, delimiter)
         if len(rows) >= FEWEST_ROWS:
@@ -41,6 +47,13 @@ def not_sentences(head: bytes, name: str) -> str | None:
     if plain.endswith(TABLE_NAMES):
         return "a table, by its name; write its column of sentences to a .txt file, or rename it if it has no columns"
     return None
+
+
+def joined(text: str) -> str:
+    """A command that makes a line of the words between empty lines. CoNLL-U numbers them and has remarks."""
+    numbered = re.match(r"(#.*\s+)*1(-\d+)?\t", text) is not None
+    wanted = 'NF && /^[0-9]+\\t/ {printf "%s ", $2}' if numbered else 'NF && $1 != "-DOCSTART-" {printf "%s ", $1}'
+    return f"awk -F'\\t' '{{sub(/\\r$/, \"\")}} !NF {{print \"\"}} {wanted}'"
 
 
 def table_rows(lines: list[str], delimiter: str) -> list[list[str]]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.corpus_sources import READERS
+from components.corpus_sources import READERS, read_without_names
 from components.corpus_statistics import Repetitions
 from components.sentence_markers import MARKER, inner
-from components.sources import TextFile, archive_kind, hidden, read_lines, read_without_names, text_files
+from components.sources import TextFile, archive_kind, hidden, read_lines, text_files
 from components.splits import SPLITS
 from components.suggestion import held_out_fraction, published_splits
 from components.writing import Writing, writing_of

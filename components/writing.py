@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from textvae.errors import TextVAEError
-from textvae.tokenizer import Tokenizer
+from textvae.tokenizer import ASCII_WHITE_SPACE, Tokenizer
 
 SEPARATED = re.compile(r"(?:^|\s)[.,;:!?](?:\s|$)")
 ATTACHED = re.compile(r"\w[,;:!?](?:\s|$)|\w\.[\"'”’)\]]*$")
@@ -28,9 +28,12 @@ LANGUAGES = {
 NAMES = {
     "zh": "Chinese", "ja": "Japanese", "th": "Thai", "lo": "Lao", "km": "Khmer", "my": "Burmese", "bo": "Tibetan"
 }  # fmt: skip
-LONGEST_WORD = {"zh": 4, "ja": 4}
-LONGEST_OF_OTHERS = 10
+PUNCTUATION = re.compile(r"(?P<attached>[^\W\d_a-zA-Z][。，、！？]|[。，、！？][^\W\d_a-zA-Z])|[。，、！？]")
+LONGEST_WORD = {"zh": 2.5, "ja": 4.0}
+LONGEST_OF_OTHERS = 10.0
 """Letters between spaces, on average, that words have where a text is segmented already."""
+OTHER_SPACES = r"sed 's/\xe2\x80\x8b\|\xe3\x80\x80/ /g'"
+"""Of U+200B and U+3000."""
 LEAST_SHARE = 0.25
 """Of the letters: a word of such a script has fewer than one of the Latin names and addresses among them."""
 SAMPLE = 100
@@ -45,6 +48,8 @@ class Writing:
 
     source: dict[str, Any]
     unspaced: str | None = None
+    other_spaces: bool = False
+    """Whether what stands between its words are spaces that the tokeniser `spaces` does not take for any."""
 
     def remedy(self, tokenizer: Mapping[str, Any]) -> str | None:
         """What to do where a tokeniser of this description takes lines for words; None where it does not."""
@@ -53,12 +58,15 @@ class Writing:
             splits and self.source.items() <= {**tokenizer, "tokenizer": tokenizer["kind"]}.items()
         ):
             return None
-        how = (
-            f"take `tokenizer: words` with `language: {self.unspaced}`"
-            if splits
-            else "put spaces between its words with a segmenter of the language, or between its characters with "
-            "`sed 's/./& /g'`, and take `tokenizer: spaces`"
-        )
+        if splits:
+            how = f"take `tokenizer: words` with `language: {self.unspaced}`"
+        elif self.other_spaces:
+            how = f"make spaces of its wide or invisible ones, `{OTHER_SPACES}`, and take `tokenizer: spaces`"
+        else:
+            how = (
+                "put spaces between its words with a segmenter of the language, or between its characters with "
+                "`sed 's/./& /g'`, and take `tokenizer: spaces`"
+            )
         return f"{NAMES[self.unspaced]} without spaces between words, which is not split: {how}"
 
 
@@ -69,7 +77,8 @@ def writing_of(lines: list[str]) -> Writing:
         return Writing({"tokenizer": tokenizer_of(lines)})
     if splits(language, lines[:SAMPLE]):
         return Writing({"tokenizer": "words", "language": language}, language)
-    return Writing({"tokenizer": "spaces"}, language)
+    segmented = unspaced_language([re.sub("[\u200b\u3000]", " ", line) for line in lines]) is None
+    return Writing({"tokenizer": "spaces"}, language, segmented)
 
 
 def splits(language: str, lines: list[str]) -> bool:
@@ -91,12 +100,13 @@ def tokenizer_of(lines: list[str]) -> str:
 def unspaced_language(lines: list[str]) -> str | None:
     """The language of a text that is written without spaces between words; None for one with spaces.
 
-    Many of its letters are of such a script, and what stands between spaces is longer than a word, or a whole line.
+    Many of its letters are of such a script, and what stands between spaces is longer than a word, or a whole line, or
+    has punctuation attached to it.
     """
     letters: Counter[str] = Counter()
     runs = alone = 0
     for line in lines:
-        words = line.split()
+        words = line.translate(ASCII_WHITE_SPACE).split(" ")
         scripts = [[language_of(letter) for letter in word if letter.isalpha()] for word in words]
         letters.update(language for word in scripts for language in word)
         sizes = [size for word in scripts if (size := sum(map(bool, word)))]
@@ -109,7 +119,8 @@ def unspaced_language(lines: list[str]) -> str | None:
     if script == "zh" and letters["ja"] > KANA_SHARE * total:
         script = "ja"
     long = total > LONGEST_WORD.get(script, LONGEST_OF_OTHERS) * runs
-    return script if long or 2 * alone > len(lines) else None
+    marks = [found["attached"] is not None for line in lines for found in PUNCTUATION.finditer(line)]
+    return script if long or 2 * alone > len(lines) or 2 * sum(marks) > len(marks) else None
 
 
 @lru_cache(maxsize=2**16)

@@ -125,6 +125,12 @@ def as_csv(delimiter: str, heading: str = "") -> bytes:
     return (heading + "".join(rows)).encode()
 
 
+CONLL = "-DOCSTART-\tX\n\n" + "".join("".join(f"{word}\tNN\n" for word in s.split()) + "\n" for s in NUMBERED)
+CONLLU = "".join(
+    f"# text = {s}\n1-2\tof_two\t_\n" + "".join(f"{n}\t{word}\tNN\n" for n, word in enumerate(s.split(), 1)) + "\n"
+    for s in NUMBERED
+)
+SUBTITLES = "".join(f"{n}\n00:00:0{n % 9},000 --> 00:00:0{n % 9},900\n{s}\n\n" for n, s in enumerate(NUMBERED))
 OBJECTS = [{"id": "0123456789abcdef" * 4, "meta": {"title": "a long title of some words"}, "text": s} for s in NUMBERED]
 
 
@@ -139,6 +145,11 @@ OBJECTS = [{"id": "0123456789abcdef" * 4, "meta": {"title": "a long title of som
         ("u.txt", TEXT.encode("utf-16-be"), "UTF-16"),
         ("t.tsv", "".join(f"pos\t{s}\n" for s in NUMBERED).encode(), "between tabs"),
         ("label.txt", ("label\tsentence\n" + "".join(f"1\t{s}\n" for s in NUMBERED)).encode(), "between tabs"),
+        ("c.txt", CONLL.encode(), "one word a line"),
+        ("c.conllu", CONLLU.replace("\n", "\r\n").encode(), "one word a line"),
+        ("s.srt", SUBTITLES.encode(), "subtitles"),
+        ("s.vtt", ("WEBVTT\n\n" + SUBTITLES.replace(",", ".")).encode(), "subtitles"),
+        ("mail.txt", TEXT.replace("sentence", "文").encode("iso-2022-jp"), "ISO-2022-JP"),
         ("t.csv", as_csv(",", "id,text,label\n"), "3 columns between commas"),
         ("t.csv.gz", gzip.compress(as_csv(",")), "3 columns between commas"),
         ("t.txt", as_csv(";"), "3 columns between semicolons"),
@@ -156,7 +167,7 @@ def test_the_remedy_is_a_command_that_gives_the_sentences(tmp_path: Path, name: 
     subprocess.run(["bash", "-c", commands[0]], check=True)
     (written,) = set(tmp_path.iterdir()) - {path}
     found = sentences(tmp_path / "out", written)
-    assert sorted(re.sub("[,;]", "", line) for line in found) == sorted(NUMBERED)
+    assert sorted(re.sub("[,;]", "", line).replace("文", "sentence") for line in found) == sorted(NUMBERED)
 
 
 def test_a_table_that_is_text_after_all_is_read_after_the_other_remedy(tmp_path: Path) -> None:
@@ -194,6 +205,17 @@ def test_a_tables_name_is_refused_whatever_is_in_it(tmp_path: Path, name: str) -
 def test_prose_and_tokenised_text_are_no_tables(tmp_path: Path, line: str) -> None:
     (file,) = text_files(write(tmp_path / "x.txt", "\n".join(line.format(n=n) for n in range(9)).encode()))
     assert len(list(READERS["lines"](file))) == 9
+
+
+def test_a_link_to_a_folder_is_told(tmp_path: Path) -> None:
+    for name in ("in", "elsewhere"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.txt", NUMBERED_TEXT)
+    (tmp_path / "in/sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/gone.txt").symlink_to(tmp_path / "nowhere")
+    _, description = fetched(tmp_path, path=str(tmp_path / "in"))
+    assert description["sentences"]["train"] < 400
+    assert [note.split(" (")[0] for note in description["notes"]] == ["not read: gone.txt/, sub/"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])

@@ -30,6 +30,7 @@ from components.suggestion import (
 from components.writing import tokenizer_of, writing_of
 from textvae.config import Params
 from textvae.objectives import checked
+from textvae.tokenizer import Tokenizer
 
 SPEECH = [f"{line[:-2].capitalize()}." for line in sentences(1500)]
 
@@ -175,10 +176,7 @@ def test_tokenised_text_is_told_from_prose(lines: list[str], expected: str) -> N
 
 
 CHINESE = [
-    f"{who}今天{does}{what}。"
-    for who in "你我他她"
-    for does in ("喜欢", "需要", "忘记")
-    for what in "火车水苹果书" * 2
+    f"{who}今天{does}{what}。" for who in "你我他她" for does in ("喜欢", "需要", "忘记") for what in "火车水苹果书" * 2
 ]
 JAPANESE = ["彼女は学校に行きました。", "私のカメラはどこですか？"]
 THAI = ["ฉันชอบแอปเปิ้ลวันนี้", "พวกเราต้องการรถไฟ พรุ่งนี้"]
@@ -192,7 +190,10 @@ THAI = ["ฉันชอบแอปเปิ้ลวันนี้", "พว�
         (["你好", "好的", "谢谢你"], {"tokenizer": "words", "language": "zh"}, "zh"),
         (["我们 今天 需要 火车 。", "老师 喜欢 书"], {"tokenizer": "spaces"}, None),
         (["我 们 今 天", "书"], {"tokenizer": "spaces"}, None),
+        (["我 喜歡 iPhone 15，好的。", "你 需要 GPT-4，對嗎。"], {"tokenizer": "words", "language": "zh"}, "zh"),
+        (["王小明", "李四"], {"tokenizer": "words", "language": "zh"}, "zh"),
         (JAPANESE, {"tokenizer": "spaces"}, "ja"),
+        (["彼女\u3000は\u3000学校\u3000に"], {"tokenizer": "spaces"}, "ja"),  # those are no spaces to `spaces`
         (THAI, {"tokenizer": "spaces"}, "th"),
         (["ພວກເຮົາມັກໝາກແອັບເປີ້ນ"], {"tokenizer": "spaces"}, "lo"),
         (["យើងចូលចិត្តផ្លែប៉ោម"], {"tokenizer": "spaces"}, "km"),
@@ -207,6 +208,15 @@ THAI = ["ฉันชอบแอปเปิ้ลวันนี้", "พว�
 def test_scripts_without_spaces_are_recognised(lines: list[str], source: dict[str, str], unspaced: str | None) -> None:
     found = writing_of(lines)
     assert (found.source, found.unspaced) == (source, unspaced)
+
+
+@pytest.mark.parametrize("space", ["\u3000", "\u200b"])
+def test_spaces_that_are_none_to_the_tokeniser_become_some(space: str) -> None:
+    lines = ["彼女 は 学校 に 行き ました 。".replace(" ", space), "私 の カメラ".replace(" ", space)]
+    remedy = writing_of(lines).remedy(Tokenizer("spaces", True).description) or ""
+    (command,) = re.findall(r"`(sed [^`]+)`", remedy)
+    made = subprocess.run(["bash", "-c", command], input=lines[0], capture_output=True, text=True, check=True).stdout
+    assert Tokenizer("spaces", True)(made) == ["彼女", "は", "学校", "に", "行き", "ました", "。"]
 
 
 def test_chinese_text_gets_an_entry_that_splits_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
