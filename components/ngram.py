@@ -160,7 +160,7 @@ def warn(models: Mapping[str, LanguageModel], settings: NgramSettings, max_lengt
     for text, model in models.items():
         name = TEXTS[text]
         if model.discount_fallback:
-            remedy = "there is too little of it, or it is too uniform (it repeats itself, or a line is a word)"
+            remedy = "it is too little or too uniform (few different words or sentences, one word a line)"
             if model.estimable_order is not None:
                 remedy = f"with ngram.order: {model.estimable_order} they can be"
             what = f"the {model.order}-gram discounts of {name} cannot be estimated, and lmplz's stopgap stands in"

@@ -177,7 +177,7 @@ def test_a_stopgap_names_the_order_that_needs_none(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().err
     assert "5-gram discounts of the training text cannot be estimated, and lmplz's stopgap stands in: with " in said
     assert "ngram.order: 4 they can be" in said
-    assert "discounts of the generated text cannot be estimated, and lmplz's stopgap stands in: there is too" in said
+    assert "discounts of the generated text cannot be estimated, and lmplz's stopgap stands in: it is too" in said
     assert measure(paths, NgramSettings(order=4, memory="64M"))["discount_fallback"] == ["samples"]
 
 
