@@ -58,7 +58,7 @@ def sample(
     if cut:
         print(
             f"warning: {cut:,} of {settings.sentences:,} sentences had not ended after sampling.max_length "
-            f"({settings.max_length} words) and were cut there: raise it, unless the model repeats itself for ever",
+            f"(in words: {settings.max_length}) and were cut there: raise it, unless the model repeats itself for ever",
             file=sys.stderr,
         )
     return about

@@ -348,7 +348,7 @@ def test_the_step_says_how_many_sentences_it_cut(
     sample(model=model, settings=ANCESTRAL.model_copy(update={"max_length": 2}), samples=path)
     cut = sum(pq.read_table(path)["cut"].to_pylist())
     assert 0 < cut < 60
-    warning = f"warning: {cut} of 60 sentences had not ended after sampling.max_length (2 words)"
+    warning = f"warning: {cut} of 60 sentences had not ended after sampling.max_length (in words: 2)"
     assert warning in capsys.readouterr().err
     sample(model=model, settings=ANCESTRAL.model_copy(update={"max_length": 500}), samples=path)
     assert not any(pq.read_table(path)["cut"].to_pylist())

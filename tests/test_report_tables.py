@@ -183,6 +183,14 @@ def test_text_too_short_for_the_order_is_told_apart_from_text_that_is_too_unifor
     assert "with care" not in text
 
 
+def test_text_too_short_for_the_order_that_needs_a_stopgap_too_is_not_called_comparable(tmp_path: Path) -> None:
+    both = {"fppl_order": 3, "discount_fallback": ["train"], "estimable_order": {"train": None}}
+    marks(tmp_path, {"a": [5.0, 5.0]}, a=both)
+    text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    assert "too little or too uniform text for Kneser-Ney's discounts" in text
+    assert "as comparable as that" not in text
+
+
 def test_numbers_of_text_that_was_cut_are_marked_said_and_not_ranked(tmp_path: Path) -> None:
     """A hundredth is tolerated: `b` has that, and the best FPPL of `a` is that of beginnings of sentences."""
     found = marks(

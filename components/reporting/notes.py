@@ -120,7 +120,9 @@ def cut_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
     for row in found:
         name = f"{system_name(row['system'])}'s"
         most[name] = max(most.get(name, (0.0, 0)), (row["cut"], int(row["max_length"])))
-    shares = [f"{share:.1%} of {name} after {limit:,} words" for name, (share, limit) in most.items()]
+    shares = [
+        f"{share:.1%} of {name} after {limit:,} word{'s' if limit > 1 else ''}" for name, (share, limit) in most.items()
+    ]
     several = "of the seed with most, " if len(found) > len(most) else ""
     return [
         f"{CUT_MARK} {dataset_name(dataset)}: more than {MANY_CUT:.0%} of the generated sentences had not ended at "
@@ -131,13 +133,16 @@ def cut_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
 
 
 def order_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
-    """Whose language models have no n-gram of the order asked for, since no sentence is long enough for one."""
+    """Whose language models have no n-gram of the order asked for, since no sentence is long enough for one.
+
+    Not where the order that they have needs a stopgap: fallback_notes says more.
+    """
     notes = []
-    for name in MEASURES_OF.values():
+    for text, name in MEASURES_OF.items():
         systems: dict[tuple[int, int], list[str]] = {}
         for row in rows:
             asked, order = row["ngram_order"], row[f"{name.lower()}_order"]
-            if order is not None and order < asked:
+            if order is not None and order < asked and text not in row["discount_fallback"]:
                 systems.setdefault((int(asked), int(order)), []).append(system_name(row["system"]))
         for (asked, order), names in systems.items():
             notes.append(
