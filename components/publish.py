@@ -74,7 +74,11 @@ def publish(
             tell(record.name, store.publish(record, parent))
         for dataset in settings.datasets:
             own = {point: record for point, record in records.items() if point[0] == dataset}
-            trained = [point for point in own if (found[point] / "model" / registry.FILES["weights"]).is_file()]
+            trained = [
+                point
+                for point, record in own.items()
+                if record.status != "FAILED" and (found[point] / "model" / registry.FILES["weights"]).is_file()
+            ]
             entries = [entry(found[point], own[point]) for point in trained]
             without = [record.fingerprint for point, record in own.items() if point not in trained]
             for what in registry.register(store, dataset, entries, without):
@@ -114,6 +118,9 @@ def run_record(directory: Path, reduced: bool) -> Record:
     """
     check_identity(directory)
     config, timings = read_json(directory / "model/config.json"), read_json(directory / "timings/train.json")
+    if (measured := directory / "evaluation/metrics.json").is_file():
+        # What train calls finished, evaluate may find to be of no use.
+        config |= {key: read_json(measured)[key] for key in ("status", "failure")}
     try:
         own = RunIdentity(
             **{key: config[key] for key in ("dataset", "system", "seed", "settings", "corpus_sha256")},

@@ -27,7 +27,7 @@ from components.tracking import RunIdentity, connect
 from components.tracking.live import LiveRun
 from textvae.config import ReportSettings
 from textvae.errors import DataError
-from textvae.files import write_json
+from textvae.files import read_json, write_json
 
 pytest_plugins = ["tracking_fixtures"]
 GRID = {"datasets": ["sotu"], "systems": ["vae_mine", "lstm_lm"], "seeds": ["0", "1"], "reduced": {"sotu": True}}
@@ -87,6 +87,18 @@ def test_a_diverged_run_is_a_failed_row_with_its_reason(repository: Path) -> Non
     assert run.data.tags["failure"] == "the loss is not finite"
     assert "nll" not in run.data.metrics
     assert "valid_nll" in run.data.metrics
+
+
+def test_a_run_that_evaluate_found_to_be_of_no_use_is_a_failed_row_without_a_model(repository: Path) -> None:
+    metrics = write_run(repository / "runs") / "evaluation/metrics.json"
+    useless = {"status": "diverged", "failure": {"message": "diverged: 1e+20 nats a token"}, "nll": None}
+    write_json(metrics, read_json(metrics) | useless)
+    run_publish(repository)
+    store = connect()
+    [run] = rows(store)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "diverged: 1e+20 nats a token")
+    assert "nll" not in run.data.metrics
+    assert store.client.search_registered_models() == []
 
 
 def test_a_changed_setting_is_a_new_row_and_the_older_one_stays(
