@@ -95,7 +95,8 @@ def print_lines(path: str, lines: Lines, fetched: dict[str, Any], repetitions: d
     sentences, dropped = fetched["sentences"], fetched["dropped"]
     total = sum(sentences.values())
     kind = fetched["tokenizer"]
-    how = "spaCy's rules" if kind["kind"] == "words" else "split at spaces"
+    rules = "characters, and words between them" if kind["language"] == "zh" else "spaCy's rules"
+    how = rules if kind["kind"] == "words" else "split at spaces"
     print(f"  tokenizer {kind['kind']} ({how}, {kind['language']}), {'lower' if kind['lowercase'] else 'own'} case")
     drawn = fetched["split"]
     splits = "as published" if drawn["splits"] else f"drawn by {drawn['split_by']}"

@@ -11,7 +11,7 @@ FIRST_LINES = 1_000
 FIRST_CHARACTERS = 1_000_000
 MARKER = re.compile(
     r"(?i:</?s>|<(?:bos|sos|eos|pad|start|end)>|\[(?:cls|sep|bos|sos|eos|pad)\]"
-    r"|<\|(?:startoftext|endoftext|begin_of_text|end_of_text)\|>)|(?<!\S)(?:BOS|SOS|EOS|PAD)(?!\S)"
+    r"|<\|(?:startoftext|endoftext|begin_of_text|end_of_text)\|>)|(?<![^\s。！？”」』])(?:BOS|SOS|EOS|PAD)(?!\S)"
 )
 
 

@@ -24,6 +24,7 @@ JSON = re.compile(r'\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*"(?:[^"\\\n]|\
 """An object's first key, alone or in a list, or a list of strings."""
 TAGGED = re.compile(r"(#.*\r?\n)*(\S+(\t\S*)+\r?\n)+\s*\n(#.*\r?\n)*(\S+(\t\S*)+\r?\n){2}")
 """Words with their tags, a line each, and an empty line between sentences."""
+UNLABELLED = "sed -E 's/^(__label__[^[:space:]]+[[:space:]]+)+//'"
 CATS = {".gz": "zcat", ".bz2": "bzcat", ".xz": "xzcat"}
 
 
@@ -38,6 +39,8 @@ def not_sentences(head: bytes, name: str) -> str | None:
     lines = text.split("\n")
     if len(head) >= HEAD_BYTES:
         lines.pop()  # cut
+    if text.startswith("__label__") and all(line.startswith("__label__") for line in lines if line.strip()):
+        return f"text with labels in front (fastText); take them out: `{piped(name, UNLABELLED)}`"
     if TAGGED.match(text):
         return f"one word a line with its tags (CoNLL); join them: `{piped(name, joined(text))}`"
     for delimiter in DELIMITERS:

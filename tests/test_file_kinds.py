@@ -147,6 +147,7 @@ OBJECTS = [{"id": "0123456789abcdef" * 4, "meta": {"title": "a long title of som
         ("label.txt", ("label\tsentence\n" + "".join(f"1\t{s}\n" for s in NUMBERED)).encode(), "between tabs"),
         ("c.txt", CONLL.encode(), "one word a line"),
         ("c.conllu", CONLLU.replace("\n", "\r\n").encode(), "one word a line"),
+        ("l.txt", "".join(f"__label__a __label__b {s}\n" for s in NUMBERED).encode(), "fastText"),
         ("s.srt", SUBTITLES.encode(), "subtitles"),
         ("s.vtt", ("WEBVTT\n\n" + SUBTITLES.replace(",", ".")).encode(), "subtitles"),
         ("mail.txt", TEXT.replace("sentence", "文").encode("iso-2022-jp"), "ISO-2022-JP"),

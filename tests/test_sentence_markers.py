@@ -82,6 +82,10 @@ def test_lines_of_nothing_but_markers_do_not_decide() -> None:
     assert [line.strip() for line in kept] == ["a", "", "", "b"]
 
 
+def test_capitals_may_stand_right_behind_a_chinese_full_stop() -> None:
+    assert after(["你好。EOS"] * 3)[0] == ["你好。"] * 3
+
+
 @pytest.mark.parametrize("line", ["eos a eos", "a < s > b", "EOSIN a", "a.EOS", "<unk> a UNK", "[1] a [2]", "<br> a"])
 def test_words_that_are_no_markers_stay(line: str) -> None:
     assert after([line] * 9) == ([line] * 9, Counter(), Counter())
