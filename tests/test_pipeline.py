@@ -263,12 +263,32 @@ def test_a_diverged_run_is_a_row_of_the_report_and_no_failure(broken: Broken) ->
     assert "diverged" in (broken.project / "reports/report.md").read_text()
 
 
-def test_a_pulled_clone_is_up_to_date(project: Path, tmp_path: Path) -> None:
+def git(project: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_clone_has_the_text_and_the_results_and_runs_nothing(project: Path, tmp_path: Path) -> None:
+    """docs/dvc.md to the letter: in another order `settings` would run in the clone, and dvc.lock would change."""
+    section = (ROOT / "docs/dvc.md").read_text().split("## Your text and your results")[1].split("## A remote")[0]
+    words = ("dvc add data/tiny.txt", "dvc repro", "git add data/tiny.txt.dvc dvc.lock", "git commit")
+    places = [section.index(f"    {command}") for command in words]
+    assert places == sorted(places)
     remote, clone = tmp_path / "remote", tmp_path / "clone"
-    run(project, "dvc", "remote", "add", "--local", "-f", "-d", "there", str(remote))
-    run(project, "dvc", "push", "-q")
-    skipped = shutil.ignore_patterns("cache", "tmp", "runs", "corpora", "reports", "settings", ".state")
-    shutil.copytree(project, clone, ignore=skipped)
+    git(project, "add", "--all")
+    git(project, "commit", "-q", "-m", "The project")
+    try:
+        run(project, "dvc", "add", "-q", "data/tiny.txt")
+        assert stages_run(run(project, "dvc", "repro")) == {"settings"}
+        git(project, "add", "data/tiny.txt.dvc", "dvc.lock")
+        run(project, "dvc", "remote", "add", "-f", "-d", "shared", str(remote))
+        git(project, "commit", "-qam", "First results")
+        run(project, "dvc", "push", "-q")
+        git(tmp_path, "clone", "-q", str(project), str(clone))
+    finally:
+        (project / "data/tiny.txt.dvc").unlink()
     run(clone, "dvc", "pull", "-q")
+    assert (clone / "data/tiny.txt").read_text() == (project / "data/tiny.txt").read_text()
     assert (clone / "reports/results.csv").read_text() == (project / "reports/results.csv").read_text()
     assert stages_run(run(clone, "dvc", "repro")) == set()
+    assert git(clone, "status", "--short") == ""
