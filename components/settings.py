@@ -4,6 +4,7 @@ A stage of dvc.yaml depends on its file, so it reruns when, and only when, somet
 editing how samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
 """
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from components.remote import is_uri, version
 from components.sources import content_sha256
 from components.step import Input, Output, step
 from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
-from textvae.errors import SettingsError
+from textvae.errors import DataError, SettingsError
 from textvae.files import write_json
 from textvae.objectives import checked, objective_class, objective_sha256
 from textvae.strict import aliased_lines
@@ -48,6 +49,7 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
     files: dict[str, dict[str, Any]] = {}
     for dataset in params.datasets:
         fetch = params.fetch(dataset)
+        refuse_unknown_language(fetch)
         of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
         for system in params.systems:
             of_steps = of_run(params, dataset, system)
@@ -103,7 +105,23 @@ def identity(fetch: FetchSettings) -> dict[str, str]:
         return {}
     if is_uri(fetch.path):
         return {"version": version(fetch.path)}
-    return {"sha256": content_sha256(Path(fetch.path))}
+    try:
+        return {"sha256": content_sha256(Path(fetch.path))}
+    except PermissionError as error:
+        raise DataError(
+            f"datasets.{fetch.dataset}.source.path is {fetch.path}, and {error.filename} in it may not be read: name "
+            "the file or the folder of the text alone, or let this user read it"
+        ) from None
+
+
+def refuse_unknown_language(fetch: FetchSettings) -> None:
+    """Raise SettingsError for a language that the spaCy of this machine, if it has one, does not know."""
+    spec = importlib.util.find_spec("spacy") if fetch.tokenizer == "words" else None
+    if spec is not None and spec.origin and not Path(spec.origin).with_name("lang").joinpath(fetch.language).is_dir():
+        raise SettingsError(
+            f"datasets.{fetch.dataset}.source.language: spaCy knows no {fetch.language!r}: give one of its two-letter "
+            "codes (`en`, `de`), `xx` for any other language, or split the words yourself and use `tokenizer: spaces`"
+        )
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from components.settings import resolve, settings
+from components.settings import identity, resolve, settings
 from tests.tiny import tiny_corpus, train_settings
-from textvae.config import Grid, NgramSettings, Params, SamplingSettings
+from textvae.config import FetchSettings, Grid, NgramSettings, Params, SamplingSettings
 from textvae.corpus import Sentences
-from textvae.errors import SettingsError
+from textvae.errors import DataError, SettingsError
 from textvae.strict import LARGEST_SEED, validated
 from textvae.training import Trainer
 
@@ -292,6 +292,24 @@ def test_a_file_that_is_no_settings_is_a_settings_error(tmp_path: Path, text: st
     with pytest.raises(SettingsError) as caught:
         Params.load(tmp_path / "params.yaml")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("language", "works"), [("de", True), ("xx", True), ("qq", False)])
+def test_a_language_that_spacy_has_not_is_refused_before_fetch(language: str, works: bool) -> None:
+    said = problem(changed(SHIPPED, ("datasets", "sotu", "source", "language"), language))
+    assert (said is None) is works
+    assert works or (said or "").startswith("datasets.sotu.source.language: spaCy knows no 'qq'")
+
+
+def test_a_folder_that_may_not_be_read_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", f"{path}/proc/1/cwd")
+
+    monkeypatch.setattr("components.settings.content_sha256", refused)
+    with pytest.raises(
+        DataError, match=r"datasets\.d\.source\.path is \.\., and \.\./proc/1/cwd in it may not be read"
+    ):
+        identity(FetchSettings(dataset="d", path=".."))
 
 
 def test_the_step_ends_with_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
