@@ -21,25 +21,25 @@ $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 	touch $@
 
 repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side), then show the results
-	@python -m pipelines.repro --jobs $(JOBS); code=$$?; \
+	@python -m pipelines.machine.repro --jobs $(JOBS); code=$$?; \
 	if [ $$code -le 1 ] && [ -f reports/results.csv ]; then \
 	  python -m components.publish --runs runs --reports reports --settings settings/report.json || code=$$?; \
-	  python -m components.reporting.terminal reports/results.csv; \
+	  python -m reporting.terminal reports/results.csv; \
 	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \
 	fi; exit $$code
 
 sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2)
 	dvc repro preprocess@sotu
-	python -m pipelines.sweep --jobs $(JOBS)
+	python -m pipelines.machine.sweep --jobs $(JOBS)
 
 status: $(READY) ## where every run of the grid stands
-	@python -m pipelines.status
+	@python -m pipelines.machine.status
 
 publish: $(READY) ## make MLflow show what the run directories say (make repro does it)
 	python -m components.publish --runs runs --reports reports --settings settings/report.json
 
 ui: $(READY)     ## browse the runs in MLflow, on this machine only
-	python -m components.tracking.ui
+	python -m tracking.ui
 
 check: $(READY)  ## lint, types, import contract
 	ruff check .
@@ -52,15 +52,16 @@ test: check      ## check, then the tests (JOBS=2 files side by side)
 
 # The tests that compute. `default` is furthest from what a processor chooses by itself: plain instructions, neither AVX nor
 # fused multiply-adds, so that sums are rounded otherwise; no test may decide by that.
-NUMERIC := corpus equation_18 estimators evaluation examples explore generation grammar_probe latent mutual_information \
-  networks objectives selection softmax systems training variants
+NUMERIC := corpus equation_18 estimators evaluation explore generation grammar_probe latent mutual_information networks \
+  objectives repeated selection softmax systems training variants
 ISA := default
 test-isa: $(READY) ## the numeric tests under another instruction set (ISA=default or avx2)
 	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
-	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/test_%.py)
+	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/textvae/test_%.py) \
+	  tests/components/test_examples.py
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
-	python -m pipelines.images $(IMAGES) $(FLAGS)
+	python -m pipelines.containers.images $(IMAGES) $(FLAGS)
 
 test-containers: $(READY) ## the images on a fresh Debian, and the pipeline in them (root; podman, debootstrap)
 	tests/containers.sh

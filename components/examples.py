@@ -25,7 +25,7 @@ def examples(
 
     The sentences are named in the settings or drawn from the test set, the same ones for every system; neighbours are
     searched in the whole training set. LSTM-LM only generates; a diverged run has no examples. For sentences of your
-    own there is `python -m components.explore`.
+    own there is `python -m textvae.explore`.
 
     \b
     Examples:

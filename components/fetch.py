@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from components.raw_corpus import write_raw_corpus
 from components.step import Output, step
+from textcorpus.raw_corpus import write_raw_corpus
 from textvae.config import FetchSettings
 
 
@@ -44,7 +44,7 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
 def main(arguments: list[str]) -> None:
     """The command line of the step, or of the look at a text that `--inspect` asks for."""
     if any(argument.split("=")[0] == "--inspect" for argument in arguments):
-        from components.inspection import main as inspect
+        from textcorpus.inspection import main as inspect
 
         inspect(arguments)
     else:

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from components.reporting.artifacts import candidates, identity, read_content
 from components.step import IDENTITY, Input, Output, step
+from reporting.artifacts import candidates, identity, read_content
 from textvae.errors import DataError
 
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.kenlm_lm import RESERVED_WORDS, SPACES, LanguageModel
 from components.step import Input, Output, step
 from textvae.config import NgramSettings
 from textvae.errors import DataError
 from textvae.files import write_json
+from textvae.kenlm_lm import RESERVED_WORDS, SPACES, LanguageModel
 from textvae.progress import Progress, progress
 from textvae.vocabulary import FIRST_TARGET, UNK, UNKNOWN_WORD, Vocabulary
 

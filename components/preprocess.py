@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from components.encoded_corpus import write_encoded_corpus
-from components.splits import SPLITS
 from components.step import Input, Output, step
+from textcorpus.encoded_corpus import write_encoded_corpus
+from textcorpus.splits import SPLITS
 from textvae.config import PreprocessSettings
 
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 from pyarrow import parquet
 
-from components.reporting.names import dataset_name, styles, system_name
-from components.run_directories import check_identity, check_links, run_directories, with_models
 from components.step import Input, step
-from components.tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
-from components.tracking.store import Store
+from reporting.names import dataset_name, styles, system_name
 from textvae.config import ReportSettings
 from textvae.errors import DataError
 from textvae.files import fingerprint, read_json
+from tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
+from tracking.run_directories import check_identity, check_links, run_directories, with_models
+from tracking.store import Store
 
 RUN_ARTIFACTS = (
     "model/config.json",

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from components.reporting import html, markdown
-from components.reporting.artifacts import collect
-from components.reporting.results import COLUMNS, curve_rows, measures_by_run, result_rows, write_csv
-from components.reporting.text_table import all_tables
-from components.reporting.texts import text_profiles
 from components.step import Input, Output, step
+from reporting import html, markdown
+from reporting.artifacts import collect
+from reporting.results import COLUMNS, curve_rows, measures_by_run, result_rows, write_csv
+from reporting.text_table import all_tables
+from reporting.texts import text_profiles
 from textvae.config import ReportSettings
 from textvae.files import write_json
 

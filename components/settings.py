@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from components.remote import is_uri, version
-from components.sources import content_sha256
 from components.step import Input, Output, step
+from textcorpus.remote import is_uri, version
+from textcorpus.sources import content_sha256
 from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
 from textvae.errors import DataError, SettingsError
 from textvae.files import write_json

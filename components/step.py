@@ -20,10 +20,10 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from pydantic import BaseModel
 
-from components.provenance import Stopwatch
 from textvae.config import validated
 from textvae.errors import DataError, SettingsError, TextVAEError
 from textvae.files import write_json, written_when_complete
+from textvae.provenance import Stopwatch
 
 IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
@@ -283,6 +283,6 @@ def exit_codes() -> Any:
 
 
 if __name__ == "__main__":
-    from components.check import main
+    from components.__main__ import main
 
     typer.run(main)

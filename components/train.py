@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
-from components.live import shown_live
 from components.step import Input, Output, after_writing, step
 from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
 from textvae.errors import SettingsError
 from textvae.files import read_json, write_json
+from textvae.live import shown_live
 from textvae.objectives import alternatives
 from textvae.selection import Candidate, choose
 from textvae.state import StateStore, StopRequest, curve_lines, stop_request, training_fingerprint

@@ -52,12 +52,12 @@ podman run --rm --network host $BASE true >"$work/run.log" 2>&1 || unavailable "
 printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$work/pip.conf"
 
 if [ "${1:-}" = smoke ]; then
-    "$python" -m pipelines.images ngram --base $BASE --pip-conf "$work/pip.conf"
+    "$python" -m pipelines.containers.images ngram --base $BASE --pip-conf "$work/pip.conf"
     exit
 fi
 
 mkdir "$work/wheels" # torch as this machine's pip chooses it: for the CPU, where that is offered
 "$python" -m pip download -q --no-deps -d "$work/wheels" -c constraints.txt torch
-"$python" -m pipelines.images data ngram train --base $BASE --pip-conf "$work/pip.conf" --wheels "$work/wheels"
+"$python" -m pipelines.containers.images data ngram train --base $BASE --pip-conf "$work/pip.conf" --wheels "$work/wheels"
 rm -r "$work/wheels"
 "$python" -m pytest -m containers -p no:cacheprovider

@@ -12,7 +12,7 @@ from textvae.strict import Count, Frozen, Name, Seed, Several, Sha256, Text, Tim
 SplitName = Literal["train", "valid", "test"]
 Url = Annotated[Text, StringConstraints(pattern=r"^https?://[^/#]+/[^#]*[^/#](#[^#]*[^/#])?$")]
 LONGEST_LINE = 1_000_000
-"""Words: no line that is read is longer (components/sources.py), so that a limit above it would be none."""
+"""Words: no line that is read is longer (textcorpus/sources.py), so that a limit above it would be none."""
 LineLength = Annotated[int, Field(ge=1, le=LONGEST_LINE)]
 MOST_NOUNS = 10_000_000
 """Of a synthetic corpus, all topics together: they are in memory."""
@@ -44,7 +44,7 @@ class Download(Frozen):
 
 
 class GrammarSettings(Frozen):
-    """The size of the synthetic corpus whose entropy is known (components/grammar.py)."""
+    """The size of the synthetic corpus whose entropy is known (textcorpus/readers/grammar.py)."""
 
     topics: int = Field(ge=2, le=100_000)
     nouns: Times

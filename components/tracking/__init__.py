@@ -1,7 +1,0 @@
-"""MLflow, a view of the run directories. `publish` makes it equal to them; `live` shows a training while it runs."""
-
-from components.tracking.place import shown, tracking_uri
-from components.tracking.record import Point, Record, RunIdentity, epoch_points, numbers
-from components.tracking.store import connect
-
-__all__ = ["Point", "Record", "RunIdentity", "connect", "epoch_points", "numbers", "shown", "tracking_uri"]

@@ -1,0 +1,149 @@
+"""Where every run of the grid stands: done, diverged, running, interrupted, failed or pending."""
+
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from dvc.lock import LockError
+from dvc.repo import Repo
+
+from components.settings import of_run
+from pipelines.machine.repro import RUN_STAGES
+from textvae.config import GridPoint, Params, TrainSettings
+from textvae.errors import TextVAEError
+from textvae.files import read_json
+from textvae.objectives import alternatives
+from textvae.progress import duration
+from textvae.state import state_root, training_fingerprint
+
+FILLED_IN = {"sha256", "version"}
+"""What the settings of fetch get when params.yaml is resolved."""
+
+
+def stages_to_run(repo: Repo, point: GridPoint) -> set[str] | None:
+    """The run's stages that `dvc repro` would run; None while another process runs one of them."""
+    try:
+        return {name.split("@")[0] for name in repo.status(targets=[f"{stage}@{point.name}" for stage in RUN_STAGES])}
+    except LockError:
+        return None
+
+
+def outdated_stages(params: Params, point: GridPoint) -> set[str]:
+    """The run's stages whose settings are not what params.yaml says by now: dvc learns that in its stage `settings`."""
+    wanted = {
+        f"{point.system}/{name}": content for name, content in of_run(params, point.dataset, point.system).items()
+    }
+    fetch, preprocess = params.fetch(point.dataset), params.preprocess(point.dataset)
+    wanted |= {"fetch": fetch.model_dump(exclude=FILLED_IN), "preprocess": preprocess.model_dump()}
+    outdated = set()
+    for name, content in wanted.items():
+        file = Path("settings", point.dataset, f"{name}.json")
+        written = read_json(file) if file.exists() else content
+        if any(written.get(key) != value for key, value in content.items()):
+            outdated.add(name.split("/")[-1])
+    if outdated & {"fetch", "preprocess", "train"}:
+        return outdated | set(RUN_STAGES)
+    return outdated | ({"ngram"} if "sample" in outdated else set())
+
+
+def text_has_changed(repo: Repo) -> bool:
+    """Whether data/ is another than when params.yaml was last resolved; False while another process is at it."""
+    try:
+        changes = repo.status(targets=["settings"]).get("settings", [])
+    except LockError:
+        return False
+    return any("data" in one.get("changed deps", {}) for one in changes if isinstance(one, dict))
+
+
+def fingerprints(params: Params, point: GridPoint, text_changed: bool) -> set[str]:
+    """Of the states that the run's training would go on from, as params.yaml and the corpus are now."""
+    about = Path("corpora", point.dataset, "corpus", "corpus.json")
+    source = params.fetch(point.dataset)
+    new_text = text_changed and source.path is not None and source.sha256 is None
+    if new_text or outdated_stages(params, point) & {"fetch", "preprocess"} or not about.exists():
+        return set()
+    train = TrainSettings.model_validate(of_run(params, point.dataset, point.system)["train"])
+    sha256, (_, objectives) = read_json(about)["sha256"], alternatives(train.objective)
+    trainings = [train.model_copy(update={"objective": one}) for one in objectives]
+    return {training_fingerprint(one, sha256, int(point.seed)) for one in trainings}
+
+
+def unfinished_trainings(current: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """What each training with a kept state last said, by its run's name; `goes_on`: its fingerprint is in `current`.
+
+    Where a run has several states, one that goes on is taken, else the latest.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted(state_root().glob("*/progress.json"), key=lambda file: file.stat().st_mtime):
+        said = read_json(file)
+        said["goes_on"] = current is None or file.parent.name in current
+        name = f"{said['dataset']}-{said['system']}-{said['seed']}"
+        if said["goes_on"] or not found.get(name, {}).get("goes_on"):
+            found[name] = said
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict[str, Any]]) -> str:
+    """One run's state in words. `todo`: see `stages_to_run`."""
+    said = unfinished.get(point.name)
+    where, left = "", "of training left"
+    if said is not None:
+        where = f"epoch {said['epoch']}/{said['epochs']}, {said['tokens_per_second']:,.0f} tokens/s"
+        if said.get("value"):  # one of several: what the others take is not known before they are trained
+            where, left = f"{said['value']}: {where}", "left of this one's training"
+    if todo == set():
+        status = read_json(point.folder / "model" / "config.json")["status"]
+        return "done" if status == "finished" else "failed (diverged: see the report)"
+    goes_on = said is None or said.get("goes_on", True)
+    if said is not None and alive(said["pid"]):
+        changed = "" if goes_on else "; what params.yaml says by now is another training"
+        return f"running ({where}, {duration(said['seconds_left'])} {left}{changed})"
+    if todo is None:
+        return "running"
+    if said is not None and "train" in todo:
+        then = "goes on" if goes_on else "starts afresh, as settings or text are others by now"
+        return f"interrupted ({where}; `make repro` {then})"
+    log = state_root() / "logs" / f"{point.name}.log"
+    if log.exists() and "ERROR" in log.read_text(encoding="utf-8", errors="replace"):
+        return f"failed (see {log})"
+    return "pending" if len(todo) == len(RUN_STAGES) else f"pending ({', '.join(sorted(todo))})"
+
+
+def main() -> None:
+    """Print one line per run."""
+    try:
+        params = Params.load(Path("params.yaml"))
+        points = params.grid.points()
+        outdated = {point: outdated_stages(params, point) & set(RUN_STAGES) for point in points}
+        width = max(len(point.name) for point in points)
+        with Repo() as repo:
+            changed = text_has_changed(repo)
+            current = {one for point in points for one in fingerprints(params, point, changed)}
+            unfinished = unfinished_trainings(current)
+            for point in points:
+                todo = stages_to_run(repo, point)
+                state = state_of(point, todo if todo is None else todo | outdated[point], unfinished)
+                print(f"{point.name:<{width}}  {state}", flush=True)
+    except TextVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    states = state_root()
+    used = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())
+    print(f"training states: {used / 1e6:,.1f} MB in {states}")
+
+
+if __name__ == "__main__":
+    main()

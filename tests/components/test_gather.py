@@ -1,0 +1,86 @@
+"""A run's results, handed over one by one, make the run directory that they came from."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_artifacts import write_full_experiment
+from report_reading import make
+
+from components.gather import gather
+from components.report import report
+from pipelines.cluster.experiment import run_results
+from textvae.errors import DataError
+from textvae.files import read_json, write_json
+from textvae.provenance import Stopwatch
+
+PLACES = {
+    "config": "model/config.json",
+    "curves": "curves.jsonl",
+    "evaluation": "evaluation",
+    "samples": "samples.parquet",
+    "examples": "examples.json",
+    "ngram": "ngram.json",
+}
+STEPS = ("train", "evaluate", "sample", "examples", "ngram")
+
+
+def results_of(run: Path, folder: Path) -> dict[str, Path]:
+    """Copies of a run's results under names that say nothing, as Kubeflow hands them over."""
+    dataset, system, seed = run.parts[-3:]
+    identity = {"dataset": dataset, "system": system, "seed": int(seed)}
+    for step in STEPS:
+        write_json(run / "timings" / f"{step}.json", {**identity, **Stopwatch(step).read()})
+    given = {**PLACES, **{f"{step}_timings": f"timings/{step}.json" for step in STEPS}}
+    found = {}
+    for number, (name, place) in enumerate(given.items()):
+        found[name] = folder / str(number) / "artifact"
+        found[name].parent.mkdir(parents=True)
+        copy: Any = shutil.copytree if (run / place).is_dir() else shutil.copyfile
+        copy(run / place, found[name])
+    return found
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_gathered_is_the_run_directory(tmp_path: Path) -> None:
+    settings = write_full_experiment(tmp_path)
+    for number, run in enumerate(sorted(tmp_path.glob("runs/sotu/*/1"))):
+        given = results_of(run, tmp_path / "artifacts" / str(number))
+        assert set(given) == set(run_results())
+        assert gather(**given, run=tmp_path / "gathered" / str(number)) == {
+            "dataset": "sotu", "system": run.parts[-2], "seed": "1",
+        }  # fmt: skip
+        assert content(tmp_path / "gathered" / str(number)) == content(run)
+    reports, again, runs = make(tmp_path, settings), tmp_path / "again", list((tmp_path / "gathered").iterdir())
+    report(runs=runs, corpora=[tmp_path / "corpora"], settings=settings, reports=again)
+    for name in ("results.csv", "curves.csv", "report.md", "report.html"):
+        assert (again / name).read_bytes() == (reports / name).read_bytes()
+
+
+def test_a_run_that_diverged_in_its_first_epoch_has_no_curves(tmp_path: Path) -> None:
+    write_full_experiment(tmp_path)
+    run = tmp_path / "runs/sotu/vae_mine/1"
+    (run / "curves.jsonl").write_text("")
+    gather(**results_of(run, tmp_path / "artifacts"), run=tmp_path / "gathered")
+    assert content(tmp_path / "gathered") == content(run)
+
+
+@pytest.mark.parametrize("name", ["ngram", "curves", "samples", "evaluate_timings"])
+def test_results_of_two_runs_are_refused_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+    write_full_experiment(tmp_path)
+    one, other = (results_of(tmp_path / f"runs/sotu/{s}/1", tmp_path / s) for s in ("vae_mine", "vae_05"))
+    with pytest.raises(DataError, match=r"results of several runs: .*sotu-vae_"):
+        gather(**{**one, name: other[name]}, run=tmp_path / "gathered")
+    assert not (tmp_path / "gathered").exists()
+
+
+def test_a_result_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:
+    write_full_experiment(tmp_path)
+    given = results_of(tmp_path / "runs/sotu/vae_mine/1", tmp_path / "artifacts")
+    write_json(given["ngram"], {key: value for key, value in read_json(given["ngram"]).items() if key != "seed"})
+    with pytest.raises(DataError, match=r"ngram\.json does not say its seed"):
+        gather(**given, run=tmp_path / "gathered")

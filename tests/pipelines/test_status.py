@@ -1,0 +1,143 @@
+"""What `make status` says of a run, from what dvc, the training's state and the log say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_project import PARAMS, write_params
+
+from components.settings import of_run
+from pipelines.machine.repro import RUN_STAGES
+from pipelines.machine.status import fingerprints, outdated_stages, state_of, unfinished_trainings
+from textvae.config import GridPoint, Params
+from textvae.files import write_json
+
+POINT = GridPoint("tiny", "vae_mine", "1")
+SAID: dict[str, Any] = {"epoch": 2, "epochs": 5, "tokens_per_second": 1234.5, "seconds_left": 75.0}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEXTVAE_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+def a_process_that_has_ended() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(("status", "said"), [("finished", "done"), ("diverged", "failed (diverged: see the report)")])
+def test_a_run_with_nothing_to_do_is_done_or_diverged(folder: Path, status: str, said: str) -> None:
+    write_json(folder / "runs/tiny/vae_mine/1/model/config.json", {"status": status})
+    assert state_of(POINT, set(), {}) == said
+
+
+def test_a_training_whose_process_lives_is_running_and_says_how_long() -> None:
+    running = {POINT.name: {**SAID, "pid": os.getpid()}}
+    expected = "running (epoch 2/5, 1,234 tokens/s, 1:15 of training left)"
+    assert state_of(POINT, None, running) == state_of(POINT, set(RUN_STAGES), running) == expected
+
+
+def test_of_several_values_trained_one_after_the_other_the_time_left_is_said_to_be_one_s() -> None:
+    said = {**SAID, "value": "alpha 3.0, 3 of 7", "pid": os.getpid()}
+    expected = "running (alpha 3.0, 3 of 7: epoch 2/5, 1,234 tokens/s, 1:15 left of this one's training)"
+    assert state_of(POINT, None, {POINT.name: said}) == expected
+    gone = {POINT.name: {**said, "pid": a_process_that_has_ended()}}
+    assert state_of(POINT, set(RUN_STAGES), gone).startswith("interrupted (alpha 3.0, 3 of 7: epoch 2/5")
+
+
+def test_a_training_whose_process_is_gone_was_interrupted() -> None:
+    gone = {POINT.name: {**SAID, "pid": a_process_that_has_ended()}}
+    assert state_of(POINT, set(RUN_STAGES), gone).startswith("interrupted (epoch 2/5")
+
+
+def test_a_stage_that_another_process_holds_is_running() -> None:
+    assert state_of(POINT, None, {}) == "running"
+
+
+def test_a_log_with_an_error_is_a_failed_run_and_its_absence_a_pending_one(folder: Path) -> None:
+    assert state_of(POINT, set(RUN_STAGES), {}) == "pending"
+    assert state_of(POINT, {"sample", "ngram"}, {}) == "pending (ngram, sample)"
+    log = folder / "state/logs/tiny-vae_mine-1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("ERROR: failed to reproduce 'train@tiny-vae_mine-1'\n")
+    assert state_of(POINT, set(RUN_STAGES), {}) == f"failed (see {log})"
+
+
+def test_unfinished_trainings_are_found_by_their_runs_name(folder: Path) -> None:
+    write_json(folder / "state/abc/progress.json", {"dataset": "tiny", "system": "vae_mine", "seed": 1, **SAID})
+    assert set(unfinished_trainings()) == {POINT.name}
+
+
+# --- a state that is of no use any more ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(folder: Path) -> Params:
+    """params.yaml of a run whose training was interrupted: its settings, its corpus, its state."""
+    write_params(folder, PARAMS)
+    params = Params.load(folder / "params.yaml")
+    for name, content in of_run(params, *POINT[:2]).items():
+        write_json(folder / f"settings/tiny/vae_mine/{name}.json", content)
+    write_json(folder / "settings/tiny/preprocess.json", params.preprocess("tiny").model_dump())
+    write_json(folder / "settings/tiny/fetch.json", params.fetch("tiny").model_dump() | {"sha256": "0" * 64})
+    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "c"})
+    (fingerprint,) = fingerprints(params, POINT, False)
+    said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": a_process_that_has_ended(), **SAID}
+    write_json(folder / f"state/{fingerprint}/progress.json", said)
+    return params
+
+
+def changed(folder: Path, **sections: Any) -> Params:
+    """params.yaml with other settings of the data set."""
+    entry = {**PARAMS["datasets"]["tiny"], "settings": sections}
+    write_params(folder, {**PARAMS, "datasets": {"tiny": entry}})
+    return Params.load(folder / "params.yaml")
+
+
+def state_by(params: Params, text_changed: bool = False) -> str:
+    return state_of(POINT, set(RUN_STAGES), unfinished_trainings(fingerprints(params, POINT, text_changed)))
+
+
+def test_a_state_is_gone_on_from_only_by_the_training_that_it_is_of(folder: Path, trained: Params) -> None:
+    afresh = (
+        "interrupted (epoch 2/5, 1,234 tokens/s; `make repro` starts afresh, as settings or text are others by now)"
+    )
+    goes_on = "interrupted (epoch 2/5, 1,234 tokens/s; `make repro` goes on)"
+    assert state_by(trained) == goes_on
+    assert state_by(changed(folder, evaluation={"iw_samples": 9})) == goes_on
+    assert state_by(changed(folder, training={"epochs": 3})) == afresh
+    assert state_by(changed(folder, preprocess={"longest": 9})) == afresh
+    assert state_by(trained, text_changed=True) == afresh
+    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "d"})
+    assert state_by(trained) == afresh
+
+
+def test_of_several_states_of_a_run_the_one_that_goes_on_is_shown(folder: Path, trained: Params) -> None:
+    said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": os.getpid(), **SAID, "epoch": 4}
+    write_json(folder / "state/older_settings/progress.json", said)
+    assert "epoch 2/5" in state_by(trained)
+    assert state_by(changed(folder, training={"epochs": 3})).startswith("running (epoch 4/5")
+
+
+@pytest.mark.parametrize(
+    ("sections", "stages"),
+    [
+        ({}, set()),
+        ({"sampling": {"temperature": 0.5}}, {"sample", "ngram"}),
+        ({"evaluation": {"iw_samples": 9}}, {"evaluate"}),
+        ({"training": {"epochs": 3}}, set(RUN_STAGES)),
+        ({"preprocess": {"longest": 9}}, {"preprocess", *RUN_STAGES}),
+    ],
+)
+def test_a_run_is_not_done_whose_settings_have_changed(
+    folder: Path, trained: Params, sections: dict[str, Any], stages: set[str]
+) -> None:
+    """dvc sees it only when its stage `settings` has run."""
+    assert outdated_stages(changed(folder, **sections), POINT) == stages

@@ -1,0 +1,39 @@
+"""SNLI 1.0 (Bowman et al., 2015): pairs of sentences with their parses, as JSON lines or as a table.
+
+A sentence is the leaves of its `binary_parse`, as in the corpora of sentences made from SNLI, not the raw text.
+https://nlp.stanford.edu/projects/snli/
+"""
+
+import json
+from collections.abc import Iterator
+
+from textcorpus.sources import TextFile, read_lines
+from textvae.errors import DataError
+
+COLUMNS = ("sentence1_binary_parse", "sentence2_binary_parse")
+
+
+def lines(file: TextFile) -> Iterator[str]:
+    """Premise and hypothesis of each pair, whatever its label; pairs that repeat a premise repeat it here.
+
+    Raises DataError naming file and line for what is neither format.
+    """
+    table = not file.name.endswith(".jsonl")
+    header: list[str] = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if table and number == 1:
+            header = line.rstrip("\r").split("\t")
+            continue
+        try:
+            pair = dict(zip(header, line.split("\t"), strict=False)) if table else json.loads(line)
+            yield from [leaves(pair[column]) for column in COLUMNS]
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{file.label}, line {number}: no pair of SNLI ({type(error).__name__}: {error}); "
+                f"it needs {' and '.join(COLUMNS)}"
+            ) from None
+
+
+def leaves(parse: str) -> str:
+    """`( ( A man ) sleeps )` -> `A man sleeps`. A bracket of the text itself is `-LRB-` or `-RRB-` and stays so."""
+    return " ".join(leaf for leaf in parse.split() if leaf not in ("(", ")"))

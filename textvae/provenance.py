@@ -1,0 +1,91 @@
+"""What a step ran on: wall time, host, commit, code and versions. Kept out of every result, which must not vary."""
+
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ("textvae", "textcorpus", "components", "reporting", "tracking", "pipelines")
+"""The packages that are the project's own."""
+PACKAGES = ("torch", "numpy", "pyarrow", "kenlm", "spacy", "pydantic")
+
+
+class Stopwatch:
+    """Started when a step starts; `read` gives the content of its timings file."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.started = datetime.now(UTC)
+        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
+
+    def read(self) -> dict[str, Any]:
+        """Seconds, peak memory (MB, of this process or its largest child), place and versions."""
+        peak_kb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        torch = sys.modules.get("torch")
+        cuda = torch is not None and torch.cuda.is_initialized()
+        return {
+            "step": self.step,
+            "started": self.started.isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - self._wall, 3),
+            "cpu_s": round(cpu_seconds() - self._cpu, 3),
+            "peak_rss_mb": round(peak_kb / 1024, 1),
+            "host": platform.node(),
+            "device": torch.cuda.get_device_name() if torch is not None and cuda else platform.machine() + " CPU",
+            "threads": torch.get_num_threads() if torch is not None else 1,
+            "commit": commit(),
+            "code_sha256": code_sha256(),
+            "versions": {"python": platform.python_version(), **package_versions()},
+        }
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its finished children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def commit() -> str:
+    """The git commit of the code, `-dirty` behind it where files differ; $TEXTVAE_COMMIT in an image without git."""
+    if os.environ.get("TEXTVAE_COMMIT"):
+        return os.environ["TEXTVAE_COMMIT"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def project_modules() -> list[Path]:
+    """The project's own source files that this process has imported, relative to its root."""
+    packages = PROJECT
+    # Only those that bear the project's names: a process has thousands of modules, whose paths take a while to resolve.
+    own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in (*packages, "__main__")]
+    files = {Path(file).resolve() for module in own if (file := getattr(module, "__file__", None))}
+    return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(ROOT / folder) for folder in packages))
+
+
+def code_sha256() -> str:
+    """One hash over the project's imported source files and their names."""
+    digest = hashlib.sha256()
+    for file in project_modules():
+        digest.update(str(file).encode() + b"\0" + (ROOT / file).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages whose change could change a number."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
