@@ -1,4 +1,4 @@
-"""Whether an image has what its steps need: `python -m components.step --check`."""
+"""Whether an image has what its steps need: `python -m components --check`."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from textvae.errors import UnavailableError
+from textvae.errors import UnavailableError, exit_codes
 from textvae.kenlm_lm import find_lmplz
 from textvae.provenance import ROOT, commit
 
@@ -59,15 +59,17 @@ def main(
 
     \b
     Examples:
-      podman run --rm textvae-train:COMMIT python -m components.step --check
+      podman run --rm textvae-train:COMMIT python -m components --check
     """
-    from components.step import exit_codes
-
     if not check or STEPS not in os.environ:
-        print(f"usage: python -m components.step --check, in an image (where ${STEPS} is set)", file=sys.stderr)
+        print(f"usage: python -m components --check, in an image (where ${STEPS} is set)", file=sys.stderr)
         raise SystemExit(2)
     steps = os.environ[STEPS].split()
     with exit_codes():
         found = versions(steps)
     print(f"commit {commit()}: {', '.join(steps)}")
     print("\n".join(f"  {name} {number}" for name, number in found.items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,6 +1,7 @@
 """A source of text (a package, a file, a folder) -> tokenised sentences per split."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -44,9 +45,8 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
 def main(arguments: list[str]) -> None:
     """The command line of the step, or of the look at a text that `--inspect` asks for."""
     if any(argument.split("=")[0] == "--inspect" for argument in arguments):
-        from textcorpus.inspection import main as inspect
-
-        inspect(arguments)
+        # By its name: how a text is inspected is no code of the step, and decides no rerun.
+        import_module("textcorpus.inspection").main(arguments)
     else:
         fetch.main(arguments)
 

@@ -6,12 +6,9 @@ in a container. Outputs are written under temporary names and renamed when the f
 fails leaves nothing.
 """
 
-import errno
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import GenericAlias
@@ -21,14 +18,12 @@ import typer
 from pydantic import BaseModel
 
 from textvae.config import validated
-from textvae.errors import DataError, SettingsError, TextVAEError
+from textvae.errors import DataError, SettingsError, exit_codes
 from textvae.files import write_json, written_when_complete
 from textvae.provenance import Stopwatch
 
 IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
-IO_ERROR_EXIT_CODE = 74
-INTERRUPTED_EXIT_CODE = 130
 MOUNTED_STORES = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where a Kubeflow launcher mounts each object store: a list of artifacts arrives as URIs, not as paths."""
 
@@ -261,28 +256,3 @@ def write_executor_output(executor_input: Mapping[str, Any], metadata: Mapping[s
         for artifact in listed["artifacts"][:1]
     }
     write_json(Path(outputs["outputFile"]), {"artifacts": artifacts})
-
-
-@contextmanager
-def exit_codes() -> Any:
-    """Turn the errors meant for people into one line and an exit code; others keep their traceback."""
-    try:
-        yield
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        place = error.filename or "the disk"
-        print(f"error: no space left for {place}: free some and run this step again", file=sys.stderr)
-        raise SystemExit(IO_ERROR_EXIT_CODE) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
-
-
-if __name__ == "__main__":
-    from components.__main__ import main
-
-    typer.run(main)

@@ -155,9 +155,11 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", [METRICS, SYSTEMS, LATENT], ids=lambda page: page.name)
 def test_every_test_and_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    tests = {name for file in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    sources = [file.read_text() for file in ROOT.glob("tests/**/test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"def (test_\w+)", source)}
     assert set(re.findall(r"`(test_\w+)`", text)) <= tests
-    files = set(re.findall(r"`((?:components|textvae|textcorpus|reporting|tracking|tests|pipelines)/[\w/]+\.py)`", text))
+    folders = "components|textvae|textcorpus|reporting|tracking|tests|pipelines"
+    files = set(re.findall(rf"`((?:{folders})/[\w/]+\.py)`", text))
     assert files
     assert [file for file in files if not (ROOT / file).is_file()] == []
     for file, functions in re.findall(r"`([\w/]+\.py)`:? ?\(?((?:`\w+`(?:, )?)+)\)?", text):

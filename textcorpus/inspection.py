@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,6 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components.step import exit_codes
 from textcorpus.encoded_corpus import most_frequent_words, write_encoded_corpus
 from textcorpus.raw_corpus import write_raw_corpus
 from textcorpus.remote import brought, called, is_uri
@@ -19,7 +19,7 @@ from textcorpus.suggestion import Facts, dataset_name, suggested_entry, with_ent
 from textcorpus.survey import Lines, raw_facts, source_for
 from textcorpus.writing import Writing
 from textvae.config import FetchSettings, Params, validated
-from textvae.errors import SettingsError
+from textvae.errors import SettingsError, exit_codes
 from textvae.progress import duration
 from textvae.provenance import ROOT
 from textvae.vocabulary import SPECIAL_WORDS
@@ -180,12 +180,12 @@ def print_encoded(corpus: dict[str, Any]) -> None:
 def print_times(params: Params, name: str, corpus: Path, encoded: dict[str, Any]) -> None:
     """A line per system of the grid, each measured now."""
     try:
-        from textvae.training_time import FEWEST_BATCHES, estimates
+        training_time = import_module("textvae.training_time")  # by its name: this library knows no model
     except ImportError:
         print("\nTraining times: not measured, torch is not installed here.")
         return
     batch_size = params.settings(name, params.grid.systems[0]).training.batch_size
-    if encoded["sentences"]["train"] < FEWEST_BATCHES * batch_size:
+    if encoded["sentences"]["train"] < training_time.FEWEST_BATCHES * batch_size:
         print("\nTraining times: not measured, there are too few sentences.")
         return
     print(
@@ -193,7 +193,7 @@ def print_times(params: Params, name: str, corpus: Path, encoded: dict[str, Any]
     )
     print(f"  {'system':<14}  {'steps timed':>11}  {'tokens/s':>8}  {'epochs':>6}  {'at most':>8}")
     total = 0.0
-    for found in estimates(params, name, corpus, encoded["vocabulary"] + len(SPECIAL_WORDS)):
+    for found in training_time.estimates(params, name, corpus, encoded["vocabulary"] + len(SPECIAL_WORDS)):
         total += found.seconds
         repeated = f" x {found.trainings}" if found.trainings > 1 else ""
         print(

@@ -3,6 +3,14 @@
 Each class carries the exit code of a step that ends with it (the codes of sysexits.h where one fits).
 """
 
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IO_ERROR_EXIT_CODE = 74
+INTERRUPTED_EXIT_CODE = 130
+
 
 class TextVAEError(Exception):
     """Base of the errors that a command line prints without a traceback."""
@@ -54,3 +62,22 @@ class TerminatedError(StoppedError):
     """SIGTERM."""
 
     exit_code = 143
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn the errors meant for people into one line and an exit code; others keep their traceback."""
+    try:
+        yield
+    except TextVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or "the disk"
+        print(f"error: no space left for {place}: free some and run this step again", file=sys.stderr)
+        raise SystemExit(IO_ERROR_EXIT_CODE) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None

@@ -17,8 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from components.step import exit_codes
-from textvae.errors import DataError, SettingsError
+from textvae.errors import DataError, SettingsError, exit_codes
 from textvae.files import written_when_complete
 from textvae.given_text import given, sentences_of
 from textvae.latent import TextVAE, load

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
-from components.step import exit_codes
-from textvae.errors import UnavailableError
+from textvae.errors import UnavailableError, exit_codes
 from tracking import page
 from tracking.place import sqlite_path, tracking_uri
 from tracking.store import connect

@@ -66,7 +66,7 @@ class Engine:
             image,
             "python",
             "-m",
-            "components.step",
+            "components",
             "--check",
         ]
         code = subprocess.run(command).returncode

@@ -19,9 +19,8 @@ import typer
 
 from components.publish import run_record
 from components.settings import resolve
-from components.step import exit_codes
 from textvae.config import DatasetEntry, Grid, Params, merge
-from textvae.errors import SettingsError
+from textvae.errors import SettingsError, exit_codes
 from textvae.files import fingerprint, read_json, write_json
 from textvae.progress import progress
 from textvae.strict import Frozen, Name, Seed, read_yaml, validated

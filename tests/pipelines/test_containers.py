@@ -51,7 +51,7 @@ def ran(image: str, *command: str) -> str:
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_holds_what_its_steps_need_and_no_more(image: str) -> None:
-    said = ran(image, "python", "-m", "components.step", "--check")
+    said = ran(image, "python", "-m", "components", "--check")
     assert f"commit {TAG}" in said
     assert ("torch" in said) == (image == "train")
     assert ("lmplz /usr/local/bin/lmplz" in said) == (image == "ngram")

@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from tiny import MODEL, Corpus, train_settings
 from torch import Tensor
 
-from components.step import exit_codes
 from components.train import train, write_model
 from textvae import checkpoint
 from textvae.checkpoint import FORMAT_VERSION, load, load_state, save_state
@@ -38,6 +37,7 @@ from textvae.errors import (
     TerminatedError,
     TimeLimitError,
     UnavailableError,
+    exit_codes,
 )
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
