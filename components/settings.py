@@ -1,6 +1,6 @@
-"""Resolve params.yaml into one small JSON file per step, holding exactly what that step reads.
+"""Resolve params.yaml into one small JSON file per step, holding exactly what that step reads: settings and code.
 
-A stage of dvc.yaml depends on its file, so it reruns when, and only when, something that it reads has changed:
+A stage of dvc.yaml depends on these files, so it reruns when, and only when, something that it reads has changed:
 editing how samples are drawn retrains nothing, whatever layer of params.yaml the value stands in.
 """
 
@@ -16,7 +16,11 @@ from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
 from textvae.errors import DataError, SettingsError
 from textvae.files import write_json
 from textvae.objectives import checked, objective_class, objective_sha256
+from textvae.provenance import imported_by
 from textvae.strict import aliased_lines
+
+STAGES = ("fetch", "preprocess", "train", "evaluate", "sample", "examples", "ngram", "report")
+"""The steps that DVC runs. A view (publish) is none: how MLflow is talked to must not cost a training."""
 
 
 @step
@@ -24,7 +28,7 @@ def settings(
     params: Annotated[Path, Input("Artifact", "params.yaml.")],
     out: Annotated[Path, Output("Artifact", "The folder to write.")],
 ) -> None:
-    """Check params.yaml and write each step's settings below a folder.
+    """Check params.yaml and write each step's settings, and the hashes of the code that it runs, below a folder.
 
     \b
     Examples:
@@ -42,7 +46,8 @@ def settings(
 
 
 def resolve(params: Params) -> dict[str, dict[str, Any]]:
-    """Every step's settings, by the name of their file: `sotu/fetch`, `sotu/vae_mine/train`, ..., `report`.
+    """Every step's settings, by the name of their file: `sotu/fetch`, `sotu/vae_mine/train`, ..., `report`; and the
+    code that each step runs, as `code/fetch`, ...: the hash of each file.
 
     All entries of params.yaml are checked, also those outside the grid. Raises SettingsError naming what is wrong.
     """
@@ -60,7 +65,7 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
-    return files
+    return files | {f"code/{name}": imported_by(f"components.{name}") for name in STAGES}
 
 
 def of_run(params: Params, dataset: str, system: str) -> dict[str, dict[str, Any]]:

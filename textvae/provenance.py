@@ -1,5 +1,6 @@
 """What a step ran on: wall time, host, commit, code and versions. Kept out of every result, which must not vary."""
 
+import ast
 import hashlib
 import os
 import platform
@@ -8,9 +9,12 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from textvae.files import sha256_of_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ("textvae", "textcorpus", "components", "reporting", "tracking", "pipelines")
@@ -65,11 +69,46 @@ def commit() -> str:
 
 def project_modules() -> list[Path]:
     """The project's own source files that this process has imported, relative to its root."""
-    packages = PROJECT
     # Only those that bear the project's names: a process has thousands of modules, whose paths take a while to resolve.
-    own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in (*packages, "__main__")]
+    own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in (*PROJECT, "__main__")]
     files = {Path(file).resolve() for module in own if (file := getattr(module, "__file__", None))}
-    return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(ROOT / folder) for folder in packages))
+    return sorted(f.relative_to(ROOT) for f in files if any(f.is_relative_to(ROOT / folder) for folder in PROJECT))
+
+
+def imported_by(module: str) -> dict[str, str]:
+    """The project's files that `module` runs: path from its root -> SHA-256.
+
+    Read off the source, not run: itself, what it imports, at the top or in a function, and so on, with what lies
+    beside these in a package and is no Python (a template). What is imported by a name made at run time is not seen: it
+    has a hash of its own (an objective, a reader), or decides no result.
+    """
+    waiting, found = [module], set[Path]()
+    while waiting:
+        name = waiting.pop()
+        stem = ROOT.joinpath(*name.split("."))
+        file = next((f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()), None)
+        if file is None or file in found:  # not ours, or a function of a module
+            continue
+        found |= {file, *file.parent.glob("*.j2")}
+        waiting += [name.rpartition(".")[0], *imports(file)]
+    return {f.relative_to(ROOT).as_posix(): sha256_of_file(f) for f in sorted(found)}
+
+
+@cache
+def imports(file: Path) -> list[str]:
+    """The names that a source file imports anywhere but for the type checker; of `from a import b` both a and a.b."""
+    names: list[str] = []
+    nodes: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        nodes += ast.iter_child_nodes(node)
+    return names
 
 
 def code_sha256() -> str:

@@ -133,4 +133,4 @@ class TrainSettings(Frozen):
     objective: dict[str, Any]
     """`name` is a file of textvae/objectives; the rest is checked by the class in it."""
     objective_sha256: str = ""
-    """Of that file, so that a pipeline sees when a system's code changed."""
+    """Of that file and of what it imports, so that a pipeline sees when a system's code changed."""

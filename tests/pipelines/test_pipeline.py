@@ -21,6 +21,7 @@ from tiny_project import PARAMS, SYSTEMS, copy_of_the_project, write_corpus, wri
 
 from components.step import Step
 from pipelines.machine.repro import RUN_STAGES
+from textvae.provenance import imported_by
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS_IMPORTS = """
@@ -135,8 +136,9 @@ def test_every_command_of_dvc_fits_its_steps_signature(finished: Finished) -> No
                 assert any(out == value or out.startswith(f"{value}/") for out in declared_out), (name, value)
 
 
-def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Finished) -> None:
-    """A missing dependency is a stale result. Every step has listed what it had imported when it ended."""
+def test_every_project_file_that_a_stage_imports_decides_whether_it_reruns(finished: Finished) -> None:
+    """A missing dependency is a stale result. Every step has listed what it had imported when it ended; its stage
+    depends on the hash of each, in settings/code, or on the directory that holds it."""
     imports = {}
     for file in finished.imports.glob("*.json"):
         said = json.loads(file.read_text())
@@ -145,23 +147,32 @@ def test_every_project_file_that_a_stage_imports_is_among_its_deps(finished: Fin
         step, options = step_and_options(stage.cmd)
         imported = imports.pop(tuple(shlex.split(stage.cmd)[2:]))
         assert Path(f"components/{step.name}.py") in imported
-        declared = [Path(dep.def_path) for dep in stage.deps]
+        dependencies = {dep.def_path for dep in stage.deps}
+        declared = {Path(dependency) for dependency in dependencies}
+        code = f"settings/code/{step.name}.json"
+        if code in dependencies:
+            hashes = json.loads((finished.project / code).read_text())
+            assert hashes == {path: sha256(finished.project / path) for path in hashes}
+            declared |= {Path(path) for path in hashes}
         if name.startswith("train@"):
-            settings = json.loads((finished.project / options["settings"]).read_text())
-            objective = Path(f"textvae/objectives/{settings['objective']['name']}.py")
-            assert settings["objective_sha256"] == sha256(finished.project / objective)
-            declared.append(objective)  # declared by its hash in the settings file, which is a dep
-        empty = {Path("components/__init__.py"), Path("pipelines/__init__.py")}
-        missing = {file for file in imported - empty if not any(file.is_relative_to(d) for d in declared)}
-        assert not missing, f"{name} imports files that dvc.yaml does not declare: {sorted(map(str, missing))}"
+            objective = json.loads((finished.project / options["settings"]).read_text())["objective"]["name"]
+            declared |= {Path(path) for path in imported_by(f"textvae.objectives.{objective}")}
+        missing = {file for file in imported if not any(file.is_relative_to(d) for d in declared)}
+        assert not missing, f"{name} imports files on which it does not depend: {sorted(map(str, missing))}"
     assert not imports, "what else has run?"
 
 
-def test_no_stage_depends_on_how_mlflow_is_talked_to(finished: Finished) -> None:
-    """A view must not cost a training; the test above proves that none imports it either."""
-    graph = stages(finished.project)
-    depending = {n for n, stage in graph.items() for d in stage.deps if "tracking" in Path(d.def_path).parts}
-    assert depending == set()
+def test_what_a_step_does_not_run_costs_no_rerun(finished: Finished) -> None:
+    """How MLflow is talked to and how a text is inspected are no code of any stage, nor one step's code another's."""
+    for file in (finished.project / "settings/code").iterdir():
+        step, code = file.stem, set(json.loads(file.read_text()))
+        assert not [path for path in code if path.startswith(("tracking/", "pipelines/"))]
+        assert not code & {"textcorpus/inspection.py", "textvae/training_time.py", "textvae/explore.py"}
+        assert {path for path in code if path.startswith("components/")} == {
+            *("components/__init__.py", "components/step.py", f"components/{step}.py")
+        }
+        assert ("textvae/training.py" in code) == (step == "train")
+        assert any(path.startswith("reporting/") for path in code) == (step == "report")
 
 
 def sha256(file: Path) -> str:

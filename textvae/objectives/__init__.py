@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textvae.errors import SettingsError
+from textvae.files import fingerprint
+from textvae.provenance import imported_by
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Location, dotted, shown, validated
 
@@ -33,8 +34,8 @@ def objective_class(name: Any, key: str = "objective.name") -> type[Objective]:
 
 
 def objective_sha256(name: str) -> str:
-    """Hash of the objective's source file: a pipeline that keys on it sees when a system's code changed."""
-    return hashlib.sha256((FOLDER / f"{name}.py").read_bytes()).hexdigest()
+    """Hash of the objective's source file and what it imports: whoever keys on it sees when a system's code changed."""
+    return fingerprint(imported_by(f"textvae.objectives.{name}"))
 
 
 def alternatives(
