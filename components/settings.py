@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from components.step import Input, Output, step
+from textcorpus.readers import reader_of
 from textcorpus.remote import is_uri, version
 from textcorpus.sources import content_sha256
 from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
 from textvae.errors import DataError, SettingsError
-from textvae.files import write_json
+from textvae.files import fingerprint, write_json
 from textvae.objectives import checked, objective_class, objective_sha256
 from textvae.provenance import imported_by
 from textvae.strict import aliased_lines
@@ -55,6 +56,7 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
     for dataset in params.datasets:
         fetch = params.fetch(dataset)
         refuse_unknown_language(fetch)
+        reader_of(fetch)
         of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
         for system in params.systems:
             of_steps = of_run(params, dataset, system)
@@ -102,16 +104,18 @@ def in_grid(params: Params, dataset: str, system: str) -> bool:
 
 
 def identity(fetch: FetchSettings) -> dict[str, str]:
-    """What tells the content of the corpus's path or URI from any other, where params.yaml does not say it itself.
+    """What tells the content of the corpus's path or URI from any other, where params.yaml does not say it itself, and
+    the code that reads its files.
 
     Raises DataError where there is nothing, UnavailableError for a store that does not answer.
     """
+    code = {"reader_sha256": fingerprint(imported_by(f"textcorpus.readers.{fetch.reader}"))}
     if fetch.path is None or fetch.sha256 is not None:
-        return {}
+        return code
     if is_uri(fetch.path):
-        return {"version": version(fetch.path)}
+        return code | {"version": version(fetch.path)}
     try:
-        return {"sha256": content_sha256(Path(fetch.path))}
+        return code | {"sha256": content_sha256(Path(fetch.path))}
     except PermissionError as error:
         raise DataError(
             f"datasets.{fetch.dataset}.source.path is {fetch.path}, and {error.filename} in it may not be read: name "

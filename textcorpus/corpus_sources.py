@@ -5,12 +5,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from textcorpus import grammar, sotu
 from textcorpus.downloads import downloaded
-from textcorpus.readers import grammar, snli, sotu, yahoo
+from textcorpus.readers import reader_of
 from textcorpus.remote import brought, is_uri
 from textcorpus.sentence_markers import unmarked
 from textcorpus.sources import (
@@ -18,22 +18,14 @@ from textcorpus.sources import (
     archive_kind,
     content_sha256,
     hidden,
-    read_lines,
     text_files,
 )
 from textcorpus.splits import SPLITS, Split
-from textcorpus.table_text import not_sentences
 from textvae.config import Download, FetchSettings, GrammarSettings
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
 from textvae.tokenizer import Tokenizer
 
-READERS: dict[str, Callable[[TextFile], Iterator[str]]] = {
-    "lines": partial(read_lines, also_refused=not_sentences),
-    "snli": snli.lines,
-    "yahoo": yahoo.lines,
-}
-"""What makes sentences of a file, by the name in the settings."""
 SHOWN = 5
 """So many names of files that are not read."""
 
@@ -157,12 +149,12 @@ def files_source(
         files, others = read_without_names(files, label)
         notes.update(others)
     blocks = len(files) == 1
-    read = READERS[settings.reader]
+    reader = reader_of(settings)
 
     def sentences() -> Iterator[tuple[str | int, list[str]]]:
         for file in files:
-            found = words_in_blocks(unmarked(read(file), dropped, notes), tokenizer, dropped)
-            if settings.reader == "snli" and published is not None and published[file.name] != "train":
+            found = words_in_blocks(unmarked(reader.lines(file), dropped, notes), tokenizer, dropped)
+            if reader.distinct_held_out and published is not None and published[file.name] != "train":
                 found = distinct(found, dropped)
             for block, words in found:
                 yield (block if blocks else file.name), words
@@ -170,7 +162,7 @@ def files_source(
     def documents() -> Sequence[str | int]:
         if not blocks:
             return [file.name for file in files]
-        found = words_in_blocks(unmarked(read(files[0]), Counter(), Counter()), tokenizer, Counter())
+        found = words_in_blocks(unmarked(reader.lines(files[0]), Counter(), Counter()), tokenizer, Counter())
         return range(1, 1 + max((block for block, _ in found), default=0))
 
     return Source(origin, documents, sentences, published, notes)

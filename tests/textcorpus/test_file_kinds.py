@@ -20,7 +20,7 @@ import pytest
 from fetching import NUMBERED, NUMBERED_TEXT, SPLITS, fetched, write, write_zip
 
 from textcorpus import sources
-from textcorpus.corpus_sources import READERS
+from textcorpus.readers import reader_named
 from textcorpus.sources import read_lines, text_files
 from textvae.errors import DataError
 
@@ -205,7 +205,7 @@ def test_a_tables_name_is_refused_whatever_is_in_it(tmp_path: Path, name: str) -
 )
 def test_prose_and_tokenised_text_are_no_tables(tmp_path: Path, line: str) -> None:
     (file,) = text_files(write(tmp_path / "x.txt", "\n".join(line.format(n=n) for n in range(9)).encode()))
-    assert len(list(READERS["lines"](file))) == 9
+    assert len(list(reader_named("lines").lines(file))) == 9
 
 
 def test_a_link_to_a_folder_is_told(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fetching import SPLITS, fetched
 
-from textcorpus.readers import grammar
-from textcorpus.readers.grammar import Rules
+from textcorpus import grammar
+from textcorpus.grammar import Rules
 from textvae.config import FetchSettings, GrammarSettings, validated
 from textvae.errors import SettingsError
 

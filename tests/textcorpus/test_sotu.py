@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fetching import SPLITS, fetched, write, write_zip
 
-from textcorpus.readers import sotu
+from textcorpus import sotu
 from textcorpus.sources import TextFile, text_files
 from textvae.errors import DataError, UnavailableError
 from textvae.files import sha256_of_file

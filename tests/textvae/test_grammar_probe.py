@@ -12,7 +12,7 @@ import pytest
 import torch
 from grammar_probe import GRAMMAR, Corpus, measured, probe_accuracy, trained
 
-from textcorpus.readers import grammar
+from textcorpus import grammar
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ https://nlp.stanford.edu/projects/snli/
 import json
 from collections.abc import Iterator
 
+from textcorpus.readers import Reader
 from textcorpus.sources import TextFile, read_lines
 from textvae.errors import DataError
 
@@ -37,3 +38,6 @@ def lines(file: TextFile) -> Iterator[str]:
 def leaves(parse: str) -> str:
     """`( ( A man ) sleeps )` -> `A man sleeps`. A bracket of the text itself is `-LRB-` or `-RRB-` and stays so."""
     return " ".join(leaf for leaf in parse.split() if leaf not in ("(", ")"))
+
+
+READER = Reader(lines, tokenizer="spaces", published_splits=True, distinct_held_out=True)

@@ -5,6 +5,7 @@ Some copies carry the document's class in front, `label<TAB>document`. https://a
 
 from collections.abc import Iterator
 
+from textcorpus.readers import Reader
 from textcorpus.sources import TextFile, read_lines
 
 
@@ -13,3 +14,6 @@ def lines(file: TextFile) -> Iterator[str]:
     for line in read_lines(file):
         label, tab, document = line.partition("\t")
         yield document if tab else label
+
+
+READER = Reader(lines)
