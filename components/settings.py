@@ -63,7 +63,8 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
             if in_grid(params, dataset, system):
                 files |= {f"{dataset}/{system}/{name}": content for name, content in of_steps.items()}
         if dataset in params.grid.datasets:
-            of_dataset["fetch"] |= identity(fetch)
+            reader = imported_by(f"textcorpus.readers.{fetch.reader}")
+            of_dataset["fetch"] |= identity(fetch) | {"reader_sha256": fingerprint(reader)}
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
@@ -104,18 +105,16 @@ def in_grid(params: Params, dataset: str, system: str) -> bool:
 
 
 def identity(fetch: FetchSettings) -> dict[str, str]:
-    """What tells the content of the corpus's path or URI from any other, where params.yaml does not say it itself, and
-    the code that reads its files.
+    """What tells the content of the corpus's path or URI from any other, where params.yaml does not say it itself.
 
     Raises DataError where there is nothing, UnavailableError for a store that does not answer.
     """
-    code = {"reader_sha256": fingerprint(imported_by(f"textcorpus.readers.{fetch.reader}"))}
     if fetch.path is None or fetch.sha256 is not None:
-        return code
+        return {}
     if is_uri(fetch.path):
-        return code | {"version": version(fetch.path)}
+        return {"version": version(fetch.path)}
     try:
-        return code | {"sha256": content_sha256(Path(fetch.path))}
+        return {"sha256": content_sha256(Path(fetch.path))}
     except PermissionError as error:
         raise DataError(
             f"datasets.{fetch.dataset}.source.path is {fetch.path}, and {error.filename} in it may not be read: name "

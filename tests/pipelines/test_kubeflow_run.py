@@ -4,6 +4,7 @@ import importlib
 import itertools
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipelines.cluster.settings import Cluster
 from pipelines.containers.graph import Container, Graph
 from textvae.config import Params
 
+pytest_plugins = ["tracking_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
 GRID = {"datasets": ["tiny"], "systems": ["lstm_lm", "vae_mine"], "seeds": ["3"]}
 
@@ -45,7 +47,10 @@ def run_dvc_commands() -> None:
             run_step(shlex.split(command))
 
 
-def test_the_compiled_pipeline_gives_dvcs_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiled_pipeline_gives_dvcs_results(
+    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(template, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TEXTVAE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -77,7 +77,7 @@ def test_the_entropy_of_the_smallest_grammar_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_is_drawn_has_the_nll_of_the_entropy_under_the_true_model(seed: int) -> None:
-    given = settings(sentences={"train": 4000, "valid": 1, "test": 1}, seed=seed)
+    given = settings(sentences={"train": 4000, "valid": 2, "test": 2}, seed=seed)
     model = {sentence: p / given.topics for table in distribution(given) for sentence, p in table.items()}
     drawn = [" ".join(words) for split, words in grammar.sentences(given) if split == "train"]
     nll = [-math.log(model[sentence]) for sentence in drawn]
