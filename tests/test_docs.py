@@ -12,9 +12,8 @@ import test_mutual_information as bias
 from pydantic import BaseModel
 from tiny import SHORT, tiny_corpus, train_settings
 
-from components import ngram
 from reporting import context, names, paper, results
-from textvae import measures
+from textvae import measures, perplexities
 from textvae.config import (
     EvaluationSettings,
     ExamplesSettings,
@@ -109,7 +108,7 @@ def assert_documented(text: str, columns: Any) -> None:
 def test_every_column_of_results_csv_is_explained() -> None:
     first_cells = " ".join(table_rows(section(METRICS, "## Every column of results.csv")))
     assert_documented(first_cells, results.COLUMNS)
-    assert_documented(METRICS.read_text(encoding="utf-8"), (*measures.MEASURES, *ngram.MEASURES))
+    assert_documented(METRICS.read_text(encoding="utf-8"), (*measures.MEASURES, *perplexities.MEASURES))
 
 
 def test_every_column_of_the_report_is_named() -> None:

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from kenlm_texts import TRIGRAMS, WORDS, zipf_text
 
-from components.ngram import MEASURES, TEXTS, ngram
+from components.ngram import ngram
 from textvae.config import NgramSettings
 from textvae.errors import DataError
 from textvae.kenlm_lm import LanguageModel, find_lmplz
+from textvae.perplexities import MEASURES, TEXTS
 from textvae.vocabulary import BOS, Vocabulary
 
 TEST_TEXT = [*zipf_text(4, 300), "UNK w1 UNK", ""]
