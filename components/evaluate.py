@@ -14,8 +14,8 @@ from textvae import checkpoint
 from textvae.config import EvaluationSettings, SplitName
 from textvae.corpus import Sentences
 from textvae.errors import SettingsError
+from textvae.evaluation import MEASURES, measure
 from textvae.files import write_json
-from textvae.measures import MEASURES, measure
 
 
 @step

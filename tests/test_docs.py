@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from tiny import SHORT, tiny_corpus, train_settings
 
 from reporting import context, names, paper, results
-from textvae import measures, perplexities
+from textcorpus.sources import text_files
+from textvae import evaluation, perplexities
 from textvae.config import (
     EvaluationSettings,
     ExamplesSettings,
@@ -108,7 +109,7 @@ def assert_documented(text: str, columns: Any) -> None:
 def test_every_column_of_results_csv_is_explained() -> None:
     first_cells = " ".join(table_rows(section(METRICS, "## Every column of results.csv")))
     assert_documented(first_cells, results.COLUMNS)
-    assert_documented(METRICS.read_text(encoding="utf-8"), (*measures.MEASURES, *perplexities.MEASURES))
+    assert_documented(METRICS.read_text(encoding="utf-8"), (*evaluation.MEASURES, *perplexities.MEASURES))
 
 
 def test_every_column_of_the_report_is_named() -> None:
@@ -149,6 +150,17 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         if fragment:
             headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert fragment in [anchor(heading) for heading in headings], f"{page.name}: {target}"
+
+
+def test_the_reader_that_own_corpus_shows_reads(tmp_path: Path) -> None:
+    [code] = re.findall(
+        r"```python\n(\"\"\"CoNLL.*?)```", (ROOT / "docs/own-corpus.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    made: dict[str, Any] = {}
+    exec(code, made)
+    path = tmp_path / "mine.conll"
+    path.write_text("The\tDT\ncat\tNN\n\n\nIt\tPRP\nsits\tVB")
+    assert list(made["READER"].lines(text_files(path)[0])) == ["The cat", "It sits"]
 
 
 @pytest.mark.parametrize("page", [METRICS, SYSTEMS, LATENT], ids=lambda page: page.name)

@@ -1,131 +1,153 @@
-"""What a network says about a split: posteriors and reconstruction losses, in batches, without gradients.
+"""Every number that is reported of one model, measured on the sentences of a split (docs/metrics.md defines each).
 
-Shapes: N sentences, K codes a sentence, D latent. Results are float64 and do not depend on the batches (within float32
-rounding of the network itself).
+Shapes: N sentences, S sentences of a subset, K codes a sentence, D latent.
 """
 
 from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from textvae import estimators
-from textvae.corpus import (
-    Batch,
-    Sentences,
-    collate,
-    evaluation_batches,
-    hashed_batches,
-    hashed_normal,
-    hashed_normals,
-    hashed_subset,
+from textvae.config import EvaluationSettings
+from textvae.corpus import IntArray, Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
+from textvae.errors import BrokenResultError
+from textvae.inference import (
+    importance_weighted_nll,
+    mutual_information_in_batches,
+    posteriors,
+    reconstruction,
+    reconstruction_of_codes,
 )
 from textvae.networks import Network, reparameterised
-from textvae.progress import Progress
+from textvae.progress import progress
 
-HE_BATCH = 32
-MAX_TOKENS = 16_384
-"""Padded positions in one batch of an evaluation."""
-
-
-@torch.inference_mode()
-def posteriors(network: Network, sentences: Sentences) -> tuple[Tensor, Tensor]:
-    """mu_ND and log sigma^2_ND of q(z|x) for every sentence, float64, on the CPU."""
-    assert network.encoder is not None, "LSTM-LM has no posterior"
-    network.eval()
-    mu_ND = torch.empty(len(sentences), network.latent, dtype=torch.float64)
-    log_var_ND = torch.empty_like(mu_ND)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
-        mu_BD, log_var_BD, _ = network.encoder(batch)
-        mu_ND[batch.indices], log_var_ND[batch.indices] = mu_BD.double().cpu(), log_var_BD.double().cpu()
-    return mu_ND, log_var_ND
+MEASURES = (
+    *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
+    *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
+    *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
+)
 
 
-@torch.inference_mode()
-def reconstruction(network: Network, sentences: Sentences, z_ND: Tensor | None) -> Tensor:
-    """-log p(x|z) (N) in nats for one code a sentence; `None` for LSTM-LM: -log p(x)."""
-    network.eval()
-    losses_N = torch.empty(len(sentences), dtype=torch.float64)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
-        z_BD = None if z_ND is None else z_ND[batch.indices].float().to(network.device)
-        losses_N[batch.indices] = network.decoder(batch, z_BD)[1].double().cpu()
-    return losses_N
+class Measured(NamedTuple):
+    """The columns, and the posteriors that they were measured with: no rows for LSTM-LM and for numbers of no use."""
+
+    columns: dict[str, Any]
+    mu_ND: Tensor
+    log_var_ND: Tensor
 
 
-@torch.inference_mode()
-def word_log_probs(network: Network, sentences: Sentences, z_ND: Tensor | None) -> list[list[float]]:
-    """log p(word | the words before, z) in nats of every word and of EOS; `None` for LSTM-LM."""
-    found: list[list[float]] = [[]] * len(sentences)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
-        z_BD = None if z_ND is None else z_ND[batch.indices].float().to(network.device)
-        _, losses_BT = network.decoder.word_losses(batch, z_BD)
-        for n, length, losses_T in zip(batch.indices, batch.lengths_B, losses_BT.double().cpu(), strict=True):
-            found[n] = (-losses_T[: length - 1]).tolist()
-    return found
-
-
-@torch.inference_mode()
-def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, z_KD: Tensor) -> Tensor:
-    """-log p(x | z_k) (K) in nats of the sentence at `index` under each of K codes."""
-    network.eval()
-    one = collate(sentences, np.array([index]), network.device)
-    step = max(1, MAX_TOKENS // one.tokens_BT.shape[1])
-    parts = []
-    for z_BD in torch.split(z_KD.float().to(network.device), step):
-        batch = Batch(one.tokens_BT.expand(len(z_BD), -1), one.lengths_B.expand(len(z_BD)), one.indices)
-        parts.append(network.decoder(batch, z_BD)[1].double().cpu())
-    return torch.cat(parts)
-
-
-def importance_weighted_nll(
-    network: Network, sentences: Sentences, samples: int, seed: int, bar: Progress | None = None
-) -> Tensor:
-    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed."""
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    nll_N = torch.empty(len(sentences), dtype=torch.float64)
-    for n, copy in enumerate(sentences.copies):
-        noise_KD = hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw", copy)
-        z_KD = reparameterised(mu_ND[n], log_var_ND[n], noise_KD)
-        log_p_xz_K = estimators.standard_normal_log_prob(z_KD) - reconstruction_of_codes(network, sentences, n, z_KD)
-        log_q_K = estimators.gaussian_log_prob(z_KD, mu_ND[n], log_var_ND[n])
-        nll_N[n] = estimators.importance_weighted_nll(log_p_xz_K[None], log_q_K[None])[0]
-        if bar is not None:
-            bar.advance()
-    return nll_N
-
-
-def mutual_information_in_batches(sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> float:
-    """`mi_batch`: the MI in batches of 32 sentences, chosen by their hashes (He et al. 2019)."""
-    return estimators.mutual_information_in_batches(mu_ND, log_var_ND, z_ND, hashed_batches(sentences, HE_BATCH))
-
-
-def validation_subset(sentences: Sentences, count: int) -> Sentences:
-    """The validation sentences whose NLL-IW is measured, chosen by their hashes."""
-    return sentences.subset(hashed_subset(sentences, count, "validation nll_iw"))
-
-
-def validation(
-    network: Network, sentences: Sentences, seed: int, iw_sentences: int, iw_samples: int
-) -> dict[str, float]:
-    """The validation columns of a learning curve, at beta = 1 for every system (method of model selection)."""
-    subset = validation_subset(sentences, iw_sentences)
+def measure(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
+    """All that is known of a model on these sentences. Raises BrokenResultError where it contradicts mathematics."""
+    nothing_ND = torch.zeros(0, network.latent)
     if network.kind == "lstm_lm":
-        nll_N = reconstruction(network, sentences, None)
-        iw_nll = float(reconstruction(network, subset, None).mean())
-        return {"valid_nll": float(nll_N.mean()), "valid_reconstruction": float(nll_N.mean()), "valid_nll_iw": iw_nll}
+        return Measured(of_language_model(network, sentences, settings), nothing_ND, nothing_ND)
     mu_ND, log_var_ND = posteriors(network, sentences)
-    noise_ND = hashed_normals(sentences, seed, network.latent, "validation")
-    z_ND = reparameterised(mu_ND, log_var_ND, noise_ND)
-    reconstruction_N = reconstruction(network, sentences, z_ND)
+    columns = of_vae(network, sentences, mu_ND, log_var_ND, settings, seed)
+    if "status" in columns:
+        return Measured(columns, nothing_ND, nothing_ND)
+    return Measured(columns, mu_ND, log_var_ND)
+
+
+def of_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> dict[str, Any]:
+    """LSTM-LM's columns: its NLL is exact, so NLL-IW is the NLL of that subset."""
+    nll_N = reconstruction(network, sentences, None)
+    if diverged := divergence(sentences, nll_N):
+        return diverged
+    subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
+    on_subset = nll_columns(sentences, nll_N, subset, nll_N[torch.from_numpy(subset)])
+    return {**on_subset, **size_columns(sentences, nll_N), "iw_sentences": len(subset), "iw_samples": None}
+
+
+def of_vae(
+    network: Network,
+    sentences: Sentences,
+    mu_ND: Tensor,
+    log_var_ND: Tensor,
+    settings: EvaluationSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """A VAE's columns."""
     kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
+    reconstruction_N = torch.zeros(len(sentences), dtype=torch.float64)
+    for sample in range(settings.elbo_samples):
+        z_ND = reparameterised(mu_ND, log_var_ND, hashed_normals(sentences, seed, network.latent, f"elbo {sample}"))
+        reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
+    nll_N = reconstruction_N + kl_N
+    if diverged := divergence(sentences, nll_N):
+        return diverged
     information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
-    return {
-        "valid_nll": float((reconstruction_N + kl_N).mean()),
-        "valid_reconstruction": float(reconstruction_N.mean()),
-        "valid_kl": float(kl_N.mean()),
-        "valid_mi": float(information.mi),
-        "valid_mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
-        "valid_au": float(estimators.active_units(mu_ND)),
-        "valid_nll_iw": float(importance_weighted_nll(network, subset, iw_samples, seed).mean()),
+    subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
+    with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
+        iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
+    gain_subset = hashed_subset(sentences, settings.gain_sentences, "gain")
+    gain_N = decoder_gain(network, sentences, gain_subset, z_ND, settings.gain_codes, seed)
+    gain, gain_se = estimators.mean_and_se(gain_N, sentences.kinds[torch.from_numpy(gain_subset)])
+    metrics = {
+        **nll_columns(sentences, nll_N, subset, iw_N),
+        **size_columns(sentences, nll_N),
+        "iw_sentences": len(subset),
+        "iw_samples": settings.iw_samples,
+        "gain": gain,
+        "gain_se": gain_se,
+        "gain_sentences": len(gain_N),
+        "mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
+        "au": estimators.active_units(mu_ND),
+        **{name: getattr(information, name) for name in ("kl", "mi", "mi_upper", "kl_agg")},
+        **{f"{name}_se": getattr(information, f"{name}_se") for name in ("kl", "mi", "mi_upper", "kl_agg")},
     }
+    problems = estimators.sanity_problems(information)
+    if problems:
+        print(metrics, file=sys.stderr)
+        raise BrokenResultError("; ".join(problems) + ". Nothing was written: this is a bug, please report it")
+    return metrics
+
+
+def divergence(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
+    """What marks a model as diverged whose NLL is no model's; nothing for any other."""
+    reason = estimators.uselessness(float(nll_N.sum()), sentences.target_tokens)
+    return (
+        {} if reason is None else {"status": "diverged", "failure": {"message": f"diverged: evaluate found {reason}"}}
+    )
+
+
+def nll_columns(sentences: Sentences, nll_N: Tensor, subset: IntArray, iw_S: Tensor) -> dict[str, float]:
+    """NLL on all sentences, and beside each other NLL and NLL-IW on the subset (S)."""
+    of_subset = torch.from_numpy(subset)
+    kinds_S = sentences.kinds[of_subset]
+    columns = {}
+    for name, values, kinds in (
+        ("nll", nll_N, sentences.kinds),
+        ("nll_subset", nll_N[of_subset], kinds_S),
+        ("nll_iw", iw_S, kinds_S),
+    ):
+        columns[name], columns[f"{name}_se"] = estimators.mean_and_se(values, kinds)
+    return columns
+
+
+def size_columns(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
+    """Sentences, target tokens (EOS counted) and the perplexity per target token."""
+    tokens = sentences.target_tokens
+    return {"sentences": len(sentences), "tokens": tokens, "ppl": estimators.perplexity(float(nll_N.sum()), tokens)}
+
+
+def decoder_gain(
+    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, codes: int, seed: int
+) -> Tensor:
+    """`estimators.decoder_gain` (S): each sentence of the subset, its own code against those of others, drawn by its
+    hash from all sentences."""
+    codes = min(codes, len(sentences))
+    order = hashed_order(sentences, "gain codes")
+    log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
+    with progress("evaluate: gain", len(subset), "sentences") as bar:
+        for row, n in enumerate(subset):
+            key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
+            drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
+            others = [i for i in drawn if i != n][: codes - 1]
+            log_p_SK[row] = -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
+            bar.advance()
+    return estimators.decoder_gain(log_p_SK)

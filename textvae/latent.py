@@ -30,7 +30,7 @@ from textvae import checkpoint, generation
 from textvae.config import SamplingSettings, validated
 from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
-from textvae.evaluation import importance_weighted_nll, posteriors, word_log_probs
+from textvae.inference import importance_weighted_nll, posteriors, word_log_probs
 from textvae.nearest import FloatArray, nearest
 from textvae.networks import Network, reparameterised
 from textvae.progress import Progress

@@ -14,7 +14,7 @@ from torch import Tensor
 from textvae import estimators
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
-from textvae.evaluation import importance_weighted_nll, validation_subset
+from textvae.inference import importance_weighted_nll, validation_subset
 from textvae.training import Outcome
 
 RULE = (

@@ -21,7 +21,7 @@ from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
 from textvae.device import resolve_device
 from textvae.errors import SettingsError
 from textvae.estimators import uselessness
-from textvae.evaluation import validation
+from textvae.inference import validation
 from textvae.networks import Network
 from textvae.objectives import objective_class
 from textvae.objectives.base import DivergedError, Losses, Objective

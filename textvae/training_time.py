@@ -10,7 +10,7 @@ from textvae.config import Params, TrainSettings
 from textvae.corpus import Sentences, hashed_subset
 from textvae.device import resolve_device
 from textvae.errors import SettingsError, StoppedError
-from textvae.evaluation import validation
+from textvae.inference import validation
 from textvae.objectives import alternatives, checked
 from textvae.state import StopRequest
 from textvae.training import Trainer

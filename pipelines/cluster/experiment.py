@@ -24,7 +24,7 @@ from components.report import report
 from components.sample import sample
 from components.settings import resolve
 from components.train import train
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from textvae.config import Grid, Params
 
 STEPS = {

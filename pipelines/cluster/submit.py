@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
+from pipelines.cluster.api import Kubeflow
 from pipelines.cluster.experiment import NAME, compile_experiment
-from pipelines.cluster.kubeflow import Kubeflow
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.containers.local import on_this_machine, run_here
 from textvae.config import Params
 from textvae.errors import SettingsError, TextVAEError

@@ -27,7 +27,7 @@ ITEM_FIELD = re.compile(r'parseJson\(string_value\)\["(\w+)"\]')
 
 
 def say(name: str, state: str) -> None:
-    """One line about a step, as pipelines.cluster.kubeflow writes it."""
+    """One line about a step, as pipelines.cluster.api writes it."""
     print(f"{name:<32} {state}", flush=True)
 
 

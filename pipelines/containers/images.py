@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.containers.engine import Engine
 from textvae.errors import DataError, SettingsError, TextVAEError, UnavailableError
 from textvae.provenance import ROOT, commit

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.containers.engine import Engine
 from pipelines.containers.graph import Container, Graph, StepFailedError, say
 from textvae.config import Params

@@ -24,7 +24,7 @@ from textcorpus import grammar
 from textvae import estimators
 from textvae.config import GrammarSettings, ModelSettings, Params, TrainingSettings, TrainSettings, merge
 from textvae.corpus import Sentences, hashed_normals
-from textvae.evaluation import posteriors, reconstruction
+from textvae.inference import posteriors, reconstruction
 from textvae.networks import Network, reparameterised
 from textvae.objectives import alternatives, checked
 from textvae.training import Trainer

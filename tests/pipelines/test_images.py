@@ -8,7 +8,7 @@ import pytest
 from fake_engine import FakeEngine
 
 from components import __main__ as check
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.containers import images
 from textvae.errors import UnavailableError
 from textvae.provenance import commit

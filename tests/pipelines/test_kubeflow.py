@@ -15,7 +15,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from components.settings import resolve
 from pipelines.cluster.experiment import RUN_STEPS, STEPS, compile_experiment
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.cluster.submit import overridden_params
 from textvae.config import Params
 from textvae.errors import SettingsError

@@ -12,7 +12,7 @@ import yaml
 from tiny_project import PARAMS, write_corpus, write_params
 
 from pipelines.cluster.experiment import RUN_STEPS, compile_experiment
-from pipelines.cluster.settings import Cluster
+from pipelines.cluster.resources import Cluster
 from pipelines.containers.graph import Container, Graph
 from textvae.config import Params
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubeflow_server import RUN_ID, TOKEN, Server, running
 
-from pipelines.cluster import kubeflow, submit
+from pipelines.cluster import api, submit
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = ["grid.datasets=[sotu]", 'grid.systems=["lstm_lm","vae_mine"]', 'grid.seeds=["1"]']
@@ -21,7 +21,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("KFP_TOKEN", raising=False)
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
-    monkeypatch.setattr(kubeflow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(api, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_an_image_that_cannot_be_pulled_is_named_with_the_remedy(
 def test_steps_that_stay_pending_are_explained(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubeflow, "PENDING_SECONDS", 0.0)
+    monkeypatch.setattr(api, "PENDING_SECONDS", 0.0)
     waiting = {"state": "RUNNING", "tasks": {"fetch sotu": "PENDING"}}
     server.looks = [waiting, waiting, {"state": "CANCELED"}]
     assert submitted(server.url, wait=True) == 3

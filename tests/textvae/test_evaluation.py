@@ -20,17 +20,17 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from components.evaluate import evaluate
-from textvae import estimators, evaluation
+from textvae import estimators, inference
 from textvae.config import EvaluationSettings
 from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
-from textvae.evaluation import (
+from textvae.evaluation import MEASURES
+from textvae.inference import (
     importance_weighted_nll,
     posteriors,
     reconstruction,
     reconstruction_of_codes,
     validation,
 )
-from textvae.measures import MEASURES
 from textvae.networks import Kind, Network
 
 SEED = 5
@@ -116,7 +116,7 @@ def test_one_sentence_under_many_codes(
 ) -> None:
     z = hashed_normals(corpus.test, 0, MODEL.latent, "x")
     expected = torch.stack([reconstruction(vae, corpus.test, code.expand(len(corpus.test), -1))[3] for code in z])
-    monkeypatch.setattr(evaluation, "MAX_TOKENS", max_tokens)
+    monkeypatch.setattr(inference, "MAX_TOKENS", max_tokens)
     torch.testing.assert_close(reconstruction_of_codes(vae, corpus.test, 3, z), expected, atol=1e-5, rtol=0)
 
 
@@ -334,7 +334,7 @@ def test_no_number_depends_on_the_batches(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "MAX_TOKENS", max_tokens)
+    monkeypatch.setattr(inference, "MAX_TOKENS", max_tokens)
     assert_same_numbers(measured(model, corpus_folder, tmp_path / "evaluation"), metrics)
 
 

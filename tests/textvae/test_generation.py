@@ -24,8 +24,8 @@ from components.train import write_model
 from textvae import checkpoint, generation
 from textvae.config import ModelSettings, SamplingSettings
 from textvae.corpus import Sentences
-from textvae.evaluation import reconstruction
 from textvae.generation import Sample, StepwiseDecoder, choose, generate, nucleus, prior_samples
+from textvae.inference import reconstruction
 from textvae.networks import Kind, Network
 from textvae.training import Outcome
 from textvae.vocabulary import EOS, FIRST_TARGET

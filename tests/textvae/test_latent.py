@@ -22,8 +22,8 @@ from textvae import generation, latent
 from textvae.config import EvaluationSettings, SamplingSettings
 from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
-from textvae.evaluation import importance_weighted_nll, reconstruction
 from textvae.generation import prior_samples
+from textvae.inference import importance_weighted_nll, reconstruction
 from textvae.latent import TextVAE, load
 from textvae.nearest import nearest
 from textvae.progress import Progress

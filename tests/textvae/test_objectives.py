@@ -18,7 +18,7 @@ from textvae import mutual_information as mi
 from textvae.config import ModelSettings, TrainingSettings
 from textvae.corpus import Batch, Sentences, collate
 from textvae.errors import SettingsError
-from textvae.evaluation import validation
+from textvae.inference import validation
 from textvae.networks import Network
 from textvae.objectives import objective_class, objective_names
 from textvae.objectives.base import DivergedError, Objective, optimizer_of

@@ -18,8 +18,8 @@ from textvae import checkpoint, training
 from textvae.config import TrainSettings
 from textvae.corpus import collate
 from textvae.errors import SettingsError, TerminatedError
-from textvae.evaluation import reconstruction, validation
 from textvae.files import json_text
+from textvae.inference import reconstruction, validation
 from textvae.networks import Network
 from textvae.objectives import objective_class, objective_names
 from textvae.objectives.base import Losses, Objective
