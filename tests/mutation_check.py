@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tiny_project import copy_of_the_project
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/helpers"))
+
+from tiny_project import copy_of_the_project  # noqa: E402
+
 TIMEOUT_S = 300
 PASSED, FAILED = 0, 1
 """pytest's exit codes for these; all others (nothing collected, an import that breaks) prove nothing."""

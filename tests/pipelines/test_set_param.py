@@ -170,7 +170,7 @@ def test_the_corpus_of_a_data_set_is_set_too(copy: Path) -> None:
         for part in inner:
             found = found[part]
         assert found == value, key
-    named = {key.split(".")[3] for key in given} | {"dataset", "path", "urls", "version"}
+    named = {key.split(".")[3] for key in given} | {"dataset", "path", "urls", "version", "reader_sha256"}
     assert named == set(FetchSettings.model_fields)
     assert {key.split(".")[4] for key in given if ".grammar." in key[9:] and key.count(".") > 3} == set(
         GrammarSettings.model_fields
