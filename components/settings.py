@@ -57,18 +57,25 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
         fetch = params.fetch(dataset)
         refuse_unknown_language(fetch)
         reader_of(fetch)
-        of_dataset = {"fetch": fetch.model_dump(), "preprocess": params.preprocess(dataset).model_dump()}
+        of_dataset = of_corpus(params, dataset)
         for system in params.systems:
             of_steps = of_run(params, dataset, system)
             if in_grid(params, dataset, system):
                 files |= {f"{dataset}/{system}/{name}": content for name, content in of_steps.items()}
         if dataset in params.grid.datasets:
-            reader = imported_by(f"textcorpus.readers.{fetch.reader}")
-            of_dataset["fetch"] |= identity(fetch) | {"reader_sha256": fingerprint(reader)}
+            of_dataset["fetch"] |= identity(fetch)
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
     return files | {f"code/{name}": imported_by(f"components.{name}") for name in STAGES}
+
+
+def of_corpus(params: Params, dataset: str) -> dict[str, dict[str, Any]]:
+    """The settings of fetch and preprocess, but for what the text itself tells (`identity`), by the step."""
+    fetch = params.fetch(dataset)
+    reader = fingerprint(imported_by(f"textcorpus.readers.{fetch.reader}"))
+    preprocess = params.preprocess(dataset).model_dump()
+    return {"fetch": fetch.model_dump() | {"reader_sha256": reader}, "preprocess": preprocess}
 
 
 def of_run(params: Params, dataset: str, system: str) -> dict[str, dict[str, Any]]:

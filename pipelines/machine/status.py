@@ -9,17 +9,18 @@ from typing import Any
 from dvc.lock import LockError
 from dvc.repo import Repo
 
-from components.settings import of_run
+from components.settings import of_corpus, of_run
 from pipelines.machine.repro import RUN_STAGES
 from textvae.config import GridPoint, Params, TrainSettings
 from textvae.errors import TextVAEError
 from textvae.files import read_json
 from textvae.objectives import alternatives
 from textvae.progress import duration
+from textvae.provenance import imported_by
 from textvae.state import state_root, training_fingerprint
 
 FILLED_IN = {"sha256", "version"}
-"""What the settings of fetch get when params.yaml is resolved."""
+"""What the settings of fetch get from the text, where params.yaml does not give it."""
 
 
 def stages_to_run(repo: Repo, point: GridPoint) -> set[str] | None:
@@ -32,11 +33,11 @@ def stages_to_run(repo: Repo, point: GridPoint) -> set[str] | None:
 
 def outdated_stages(params: Params, point: GridPoint) -> set[str]:
     """The run's stages whose settings are not what params.yaml says by now: dvc learns that in its stage `settings`."""
-    wanted = {
-        f"{point.system}/{name}": content for name, content in of_run(params, point.dataset, point.system).items()
-    }
-    fetch, preprocess = params.fetch(point.dataset), params.preprocess(point.dataset)
-    wanted |= {"fetch": fetch.model_dump(exclude=FILLED_IN), "preprocess": preprocess.model_dump()}
+    wanted = of_corpus(params, point.dataset)
+    given = {key: value for key, value in wanted["fetch"].items() if key not in FILLED_IN or value is not None}
+    wanted["fetch"] = given
+    for name, content in of_run(params, point.dataset, point.system).items():
+        wanted[f"{point.system}/{name}"] = content
     outdated = set()
     for name, content in wanted.items():
         file = Path("settings", point.dataset, f"{name}.json")
@@ -46,6 +47,13 @@ def outdated_stages(params: Params, point: GridPoint) -> set[str]:
     if outdated & {"fetch", "preprocess", "train"}:
         return outdated | set(RUN_STAGES)
     return outdated | ({"ngram"} if "sample" in outdated else set())
+
+
+def stages_of_other_code() -> set[str]:
+    """The stages of a run that have run code which is another by now: dvc learns that in its stage `settings`, too."""
+    files = {stage: Path("settings/code", f"{stage}.json") for stage in RUN_STAGES}
+    written = {stage: read_json(file) for stage, file in files.items() if file.exists()}
+    return {stage for stage, hashes in written.items() if hashes != imported_by(f"components.{stage}")}
 
 
 def text_has_changed(repo: Repo) -> bool:
@@ -127,7 +135,8 @@ def main() -> None:
     try:
         params = Params.load(Path("params.yaml"))
         points = params.grid.points()
-        outdated = {point: outdated_stages(params, point) & set(RUN_STAGES) for point in points}
+        edited = stages_of_other_code()
+        outdated = {point: edited | outdated_stages(params, point) & set(RUN_STAGES) for point in points}
         width = max(len(point.name) for point in points)
         with Repo() as repo:
             changed = text_has_changed(repo)

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import PARAMS, write_params
+from tiny_project import PARAMS, write_corpus, write_params
 
-from components.settings import of_run
+from components.settings import resolve
 from pipelines.machine.repro import RUN_STAGES
-from pipelines.machine.status import fingerprints, outdated_stages, state_of, unfinished_trainings
+from pipelines.machine.status import (
+    fingerprints,
+    outdated_stages,
+    stages_of_other_code,
+    state_of,
+    unfinished_trainings,
+)
 from textvae.config import GridPoint, Params
-from textvae.files import write_json
+from textvae.files import read_json, write_json
 
 POINT = GridPoint("tiny", "vae_mine", "1")
 SAID: dict[str, Any] = {"epoch": 2, "epochs": 5, "tokens_per_second": 1234.5, "seconds_left": 75.0}
@@ -81,12 +87,12 @@ def test_unfinished_trainings_are_found_by_their_runs_name(folder: Path) -> None
 @pytest.fixture
 def trained(folder: Path) -> Params:
     """params.yaml of a run whose training was interrupted: its settings, its corpus, its state."""
+    (folder / "data").mkdir()
+    write_corpus(folder)
     write_params(folder, PARAMS)
     params = Params.load(folder / "params.yaml")
-    for name, content in of_run(params, *POINT[:2]).items():
-        write_json(folder / f"settings/tiny/vae_mine/{name}.json", content)
-    write_json(folder / "settings/tiny/preprocess.json", params.preprocess("tiny").model_dump())
-    write_json(folder / "settings/tiny/fetch.json", params.fetch("tiny").model_dump() | {"sha256": "0" * 64})
+    for name, content in resolve(params).items():
+        write_json(folder / f"settings/{name}.json", content)
     write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "c"})
     (fingerprint,) = fingerprints(params, POINT, False)
     said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": a_process_that_has_ended(), **SAID}
@@ -141,3 +147,24 @@ def test_a_run_is_not_done_whose_settings_have_changed(
 ) -> None:
     """dvc sees it only when its stage `settings` has run."""
     assert outdated_stages(changed(folder, **sections), POINT) == stages
+
+
+def edited(file: Path, key: str) -> None:
+    """Let a hash in a file of settings be that of code which is another by now."""
+    content = read_json(file)
+    assert key in content
+    write_json(file, content | {key: "0" * 64})
+
+
+def test_a_run_is_not_done_whose_code_has_changed(folder: Path, trained: Params) -> None:
+    """Nor does dvc see this before its stage `settings` has run."""
+    assert stages_of_other_code() == set()
+    for stage in ("sample", "ngram"):
+        edited(folder / f"settings/code/{stage}.json", "textvae/strict.py")
+    assert stages_of_other_code() == {"sample", "ngram"}
+    assert outdated_stages(trained, POINT) == set()
+
+
+def test_a_reader_that_has_changed_reads_the_text_anew(folder: Path, trained: Params) -> None:
+    edited(folder / "settings/tiny/fetch.json", "reader_sha256")
+    assert outdated_stages(trained, POINT) == {"fetch", *RUN_STAGES}
