@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import shutil
 import tempfile
 import warnings
@@ -29,8 +28,6 @@ FILES = {"weights": "model.safetensors", "config": "config.json", "vocabulary": 
 """What `textvae.load` opens: the weights with the best validation NLL."""
 REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "pyarrow", "pydantic")
 CODE = Path(__file__).with_name("pyfunc_model.py")
-NOT_IN_A_NAME = r"""[/:.%"']"""
-"""What MLflow refuses in the name of a logged model, and takes in that of a row: `mine.v2`."""
 ALIAS = "best"
 LEAST_MI = 0.1
 VALID = ("valid_nll_iw", "valid_mi", "valid_on")
@@ -233,8 +230,7 @@ def add_version(store: Store, name: str, entry: Entry, run_id: str, said: Mappin
         for file in FILES.values():
             shutil.copyfile(entry.folder / file, files / file)  # they may be links, which mlflow refuses
         save(files, saved)
-        shown = re.sub(NOT_IN_A_NAME, "_", entry.name)
-        model = client.create_logged_model(store.experiment_id, shown, run_id, dict(entry.tags))
+        model = client.create_logged_model(store.experiment_id, entry.name, run_id, dict(entry.tags))
         client.log_model_artifacts(model.model_id, str(saved))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])

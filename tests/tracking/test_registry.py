@@ -369,16 +369,3 @@ def test_a_row_restored_from_the_trash_beside_its_successor_is_one_row_with_its_
     [run] = rows(store)
     [version] = store.client.search_model_versions("name = 'textvae-sotu'")
     assert version.run_id == run.info.run_id
-
-
-def test_a_dot_in_a_name_is_taken(repository: Path) -> None:
-    """MLflow takes `mine.v2` as the name of a row and of a registered model, and not of a logged model."""
-    directory = with_model(repository, "vae_mine")
-    moved = repository / "runs/mine.v2"
-    directory.parent.parent.rename(moved)
-    for file in moved.rglob("*.json*"):
-        file.write_text(file.read_text().replace('"sotu"', '"mine.v2"'))
-    settings = ReportSettings(datasets=["mine.v2"], systems=["vae_mine"], seeds=["0"], reduced={})
-    publish(runs=[repository / "runs"], reports=write_reports(repository / "reports"), settings=settings)
-    [version] = connect().client.search_model_versions("name = 'textvae-mine.v2'")
-    assert version.tags["run"] == "mine.v2-vae_mine-0"
