@@ -566,6 +566,13 @@ MUTANTS = [
         "textvae/test_selection.py",
     ),
     Mutant(
+        "what a step imports late does not make it run again",
+        "textvae/provenance.py",
+        "        nodes += ast.iter_child_nodes(node)\n",
+        "        nodes += ast.iter_child_nodes(node) if isinstance(node, ast.Module) else []\n",
+        "textvae/test_provenance.py",
+    ),
+    Mutant(
         "the sweep is judged on the test set",
         "components/evaluate.py",
         'corpus / f"{split}.parquet"',
