@@ -13,7 +13,7 @@ from components.step import Input, Output, step
 from textcorpus.readers import reader_of
 from textcorpus.remote import is_uri, version
 from textcorpus.sources import content_sha256
-from textvae.config import FetchSettings, Params, ReportSettings, TrainSettings
+from textvae.config import CODE_FOLDER, FetchSettings, Params, ReportSettings, TrainSettings
 from textvae.errors import DataError, SettingsError
 from textvae.files import fingerprint, write_json
 from textvae.objectives import checked, objective_class, objective_sha256
@@ -67,7 +67,7 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
     files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
-    return files | {f"code/{name}": imported_by(f"components.{name}") for name in STAGES}
+    return files | {f"{CODE_FOLDER}/{name}": imported_by(f"components.{name}") for name in STAGES}
 
 
 def of_corpus(params: Params, dataset: str) -> dict[str, dict[str, Any]]:

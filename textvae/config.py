@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 
+CODE_FOLDER = "code"
+"""Below settings/, beside a folder for each data set: the hashes of what the steps run."""
+
+
 class GridPoint(NamedTuple):
     """One run."""
 
@@ -177,6 +181,8 @@ class Params(Frozen):
     def checked(cls, content: Any, path: str) -> Params:
         """The content of a file. Raises SettingsError naming the key and the reason."""
         params = validated(cls, content, path)
+        if taken := [name for name in params.datasets if name.lower() == CODE_FOLDER]:
+            raise SettingsError(f"{path}: datasets.{taken[0]}: settings/{CODE_FOLDER} is another thing's: rename it")
         for kind, known in (("datasets", params.datasets), ("systems", params.systems)):
             for name in getattr(params.grid, kind):
                 if name not in known:

@@ -114,6 +114,16 @@ def test_a_name_that_one_part_of_the_system_cannot_take_is_refused(name: str) ->
         assert f"{kind}." in (problem(content) or "")
 
 
+@pytest.mark.parametrize("name", ["code", "Code"])
+def test_a_data_set_is_not_called_like_what_lies_beside_its_settings(name: str) -> None:
+    """The hashes of the code in settings/code would take the place of its settings for fetch."""
+    content = copy.deepcopy(SHIPPED)
+    content["datasets"][name] = content["datasets"]["sotu"]
+    assert f"datasets.{name}: settings/code is" in (problem(content) or "")
+    content["datasets"]["source_code"] = content["datasets"].pop(name)
+    assert problem(content) is None
+
+
 def test_the_names_that_are_left_work() -> None:
     grid = {"datasets": ["mine_v2"], "systems": ["Vae2"], "seeds": ["0", str(LARGEST_SEED)]}
     assert [point.name for point in validated(Grid, grid).points()] == ["mine_v2-Vae2-0", "mine_v2-Vae2-4294967295"]
