@@ -174,7 +174,7 @@ class Trainer:
         """The rest of an epoch's steps."""
         self.batches = self.batches_of_epoch(self.at.epoch)
         while self.at.position < len(self.batches):
-            self.stop_or_save()
+            self.stop_or_save(bar)
             batch = collate(self.train, self.batches[self.at.position], self.device)
             self.network.train()
             torch.manual_seed(stream(self.seed, self.at.step))
@@ -241,11 +241,12 @@ class Trainer:
 
     # -- stopping and going on -----------------------------------------------------------------------------------------
 
-    def stop_or_save(self) -> None:
+    def stop_or_save(self, bar: Progress) -> None:
         """At a step boundary: save the state where it is due, and raise where the run must stop."""
         reason = None if self.stop is None else self.stop.reason()
         if self.store is not None and (reason is not None or self.store.due()):
             self.store.save(self.at.step, self.state())
+            self.report(bar)  # a state that nobody knows of is taken for a failed run
         if reason is not None:
             raise reason
 
@@ -289,7 +290,7 @@ class Trainer:
     def report(self, bar: Progress) -> None:
         """Tell `make status` where this run stands."""
         assert self.store is not None
-        left = (bar.total - bar.done) / bar.rate if bar.total else None
+        left = (bar.total - bar.done) / bar.rate if bar.total and bar.done else None
         self.store.report(
             dataset=self.settings.dataset,
             system=self.settings.system,

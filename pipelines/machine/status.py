@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from components.settings import of_corpus, of_run
 from pipelines.machine.repro import RUN_STAGES
-from textvae.config import GridPoint, Params, TrainSettings
+from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
 from textvae.errors import TextVAEError
 from textvae.files import read_json
 from textvae.objectives import alternatives
@@ -51,7 +51,7 @@ def outdated_stages(params: Params, point: GridPoint) -> set[str]:
 
 def stages_of_other_code() -> set[str]:
     """The stages of a run that have run code which is another by now: dvc learns that in its stage `settings`, too."""
-    files = {stage: Path("settings/code", f"{stage}.json") for stage in RUN_STAGES}
+    files = {stage: Path("settings", CODE_FOLDER, f"{stage}.json") for stage in RUN_STAGES}
     written = {stage: read_json(file) for stage, file in files.items() if file.exists()}
     return {stage for stage, hashes in written.items() if hashes != imported_by(f"components.{stage}")}
 
@@ -118,7 +118,9 @@ def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict
     goes_on = said is None or said.get("goes_on", True)
     if said is not None and alive(said["pid"]):
         changed = "" if goes_on else "; what params.yaml says by now is another training"
-        return f"running ({where}, {duration(said['seconds_left'])} {left}{changed})"
+        seconds = said["seconds_left"]  # not known before the first step
+        time_left = "" if seconds is None else f", {duration(seconds)} {left}"
+        return f"running ({where}{time_left}{changed})"
     if todo is None:
         return "running"
     if said is not None and "train" in todo:

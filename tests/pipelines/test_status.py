@@ -50,6 +50,11 @@ def test_a_training_whose_process_lives_is_running_and_says_how_long() -> None:
     assert state_of(POINT, None, running) == state_of(POINT, set(RUN_STAGES), running) == expected
 
 
+def test_a_training_before_its_first_step_says_no_time() -> None:
+    begun = {POINT.name: {**SAID, "seconds_left": None, "pid": os.getpid()}}
+    assert state_of(POINT, set(RUN_STAGES), begun) == "running (epoch 2/5, 1,234 tokens/s)"
+
+
 def test_of_several_values_trained_one_after_the_other_the_time_left_is_said_to_be_one_s() -> None:
     said = {**SAID, "value": "alpha 3.0, 3 of 7", "pid": os.getpid()}
     expected = "running (alpha 3.0, 3 of 7: epoch 2/5, 1,234 tokens/s, 1:15 left of this one's training)"

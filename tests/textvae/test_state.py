@@ -495,6 +495,8 @@ def test_a_training_stopped_three_ways_writes_the_same_bytes(
     with pytest.raises(SystemExit) as ended:
         train.main(arguments)
     assert (ended.value.code, bytes_of(outputs), last_step(state)) == (75, {}, 0)
+    (said,) = state.glob("*/progress.json")
+    assert read_json(said)["epoch"] == 1, "`make status` knows of every state, the first one too"
     assert "error: $TEXTVAE_MAX_MINUTES" in capsys.readouterr().err
     monkeypatch.delenv("TEXTVAE_MAX_MINUTES")
 
@@ -553,7 +555,7 @@ def test_the_curve_beside_the_states_is_that_of_the_state_a_training_goes_on_fro
     outcome = trainer().run()
     assert kept.read_text() == curve_lines(identity, outcome.curves)
     assert [json.loads(line)["epoch"] for line in kept.read_text().splitlines()] == [1, 2, 3, 4]
-    assert names_in(kept.parent) == [kept.name, *(file.name for file in store("a").files())]
+    assert names_in(kept.parent) == [kept.name, "progress.json", *(file.name for file in store("a").files())]
 
 
 def test_a_training_is_done_by_one_process_until_that_is_killed(
