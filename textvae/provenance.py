@@ -82,9 +82,13 @@ def imported_by(module: str) -> dict[str, str]:
     beside these in a package and is no Python (a template). What is imported by a name made at run time is not seen: it
     has a hash of its own (an objective, a reader), or decides no result.
     """
-    waiting, found = [module], set[Path]()
+    own = {path.stem for path in ROOT.iterdir()}
+    waiting, seen, found = [module], set[str](), set[Path]()
     while waiting:
         name = waiting.pop()
+        if name in seen or name.partition(".")[0] not in own:
+            continue
+        seen.add(name)
         stem = ROOT.joinpath(*name.split("."))
         file = next((f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()), None)
         if file is None or file in found:  # not ours, or a function of a module
@@ -102,6 +106,7 @@ def imports(file: Path) -> list[str]:
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            nodes += node.orelse
             continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]

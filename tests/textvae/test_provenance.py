@@ -18,9 +18,11 @@ FILES = {
     "library/deep.py": "def later():\n    from library.lazy import thing\n    return thing\n",
     "library/lazy.py": "from steps import two_is_no_module\nimport library.deep\n",
     "library/shapes.py": (
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from library.types import Shape\nclass Square: ...\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from library.types import Shape\n"
+        "else:\n    from library.seen import Shape\nclass Square: ...\n"
     ),
     "library/types.py": "",
+    "library/seen.py": "",
     "library/plain.py": "from importlib import import_module\nimport_module('library.named')\n",
     "library/named.py": "",
     "library/page.html.j2": "a template",
@@ -41,7 +43,7 @@ def test_what_a_module_runs_is_what_it_imports_at_the_top_and_later_and_the_temp
     found = imported_by("steps.one")
     assert set(found) == {
         *("library/__init__.py", "library/deep.py", "library/lazy.py", "library/page.html.j2", "library/plain.py"),
-        *("library/shapes.py", "steps/__init__.py", "steps/one.py"),
+        *("library/seen.py", "library/shapes.py", "steps/__init__.py", "steps/one.py"),
     }
     assert found == {path: sha256_of_file(project / path) for path in found}
     assert set(imported_by("steps.two")) == {"steps/__init__.py", "steps/two.py"}
