@@ -433,9 +433,8 @@ def test_an_absurd_learning_rate_is_a_diverged_run_not_a_crash() -> None:
     for system in SYSTEMS:
         settings = train_settings(system, optimizer="sgd", learning_rate=1e30, clip_norm=1e6, epochs=2)
         outcome = trainer(settings).run()
-        # A language model's loss stays finite (its LSTM saturates, and the logits are large numbers), and of no use.
+        # A language model's loss may stay finite, and of no use: its LSTM saturates, and the logits are large numbers.
         assert outcome.failure is not None, system
-        assert outcome.failure["term"] == "valid_nll" or system != "lstm_lm"
         json.dumps([outcome.failure, outcome.selected, outcome.curves], allow_nan=False)
 
 
