@@ -65,6 +65,8 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 """Of a layer: a square matrix of the largest takes 17 GB."""
 Times = Annotated[int, Field(ge=1, le=1_000_000)]
 """Epochs, steps, samples: what is done one after the other."""
+Hold = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Steps that a schedule waits."""
 Length = Annotated[int, Field(ge=2, le=10_000)]
 """Positions of a sentence that is generated; its end takes one of them. All of a batch are in memory at once."""
 Rate = Annotated[float, Field(gt=0, le=1e30)]

@@ -43,6 +43,7 @@ SHORTER: dict[str, Any] = {
     "cyclical_epochs": 10,
     "inner_steps": 4,
     "window": 2,
+    "hold_steps": 250,
     "energy_hidden": 48,
     "energy_learning_rate": 0.002,
 }
@@ -78,7 +79,8 @@ def topic(words: list[str]) -> int:
 def settings_of(system: str) -> TrainSettings:
     """The system's entry of params.yaml with a schedule for ten epochs."""
     objective = Params.load(Path(__file__).resolve().parents[2] / "params.yaml").system(system)["objective"]
-    complete = alternatives(checked(objective))[1][0]
+    listed = alternatives(checked(objective))[1]
+    complete = next((one for one in listed if one.get("alpha") == 2.0), listed[0])
     shorter = {name: value for name, value in SHORTER.items() if complete.get(name)}
     if complete.get("energy_optimizer") == "sgd":
         del shorter["energy_learning_rate"]

@@ -25,6 +25,7 @@ SHORT: dict[str, Any] = {
     "cyclical_epochs": 1.0,
     "cycles": 1,
     "energy_hidden": 8,
+    "hold_steps": 3,
     "bow_hidden": 8,
     "inner_steps": 4,
     "window": 2,

@@ -41,7 +41,8 @@ def build(system: str, network: Network | None = None, clip_norm: float = 1e9, *
     network.eval()
     training = TrainingSettings(optimizer="sgd", learning_rate=1.0, clip_norm=clip_norm)
     if system == "vae_mine":
-        settings = {"energy_hidden": 7, "energy_optimizer": "sgd", "energy_learning_rate": 1.0, **settings}
+        own = {"energy_hidden": 7, "energy_optimizer": "sgd", "energy_learning_rate": 1.0, "hold_steps": 0}
+        settings = {**own, **settings}
     if "annealing_epochs" in cls.Config.model_fields:
         settings = {"annealing_epochs": 5.0, **settings}
     torch.manual_seed(0)
@@ -401,6 +402,65 @@ def test_a_batch_of_one_has_no_estimate_and_leaves_the_energy_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights_of(objective.energy).items())
     for name, value in weights_of(plain.network).items():
         torch.testing.assert_close(objective.network.get_parameter(name).detach(), value)
+
+
+# --- VAE-MINE: beta waits for the energy ---------------------------------------------------------------------------
+
+
+def heard(objective: VAEMINE, bounds: list[float], first: int = 0) -> list[float]:
+    """beta at each step while batches with these Ihat come in."""
+    betas = []
+    for step, bound in enumerate(bounds, first):
+        betas.append(objective.kl_weight(step))
+        objective.listen(bound, step)
+    return betas
+
+
+def test_beta_waits_until_the_averaged_estimate_has_risen_and_then_takes_its_whole_annealing() -> None:
+    objective = build("vae_mine", hold_steps=1000)  # annealing over 5 epochs of 2 steps
+    # 1 - 0.98^n passes 0.2 at n = 12: the twelfth batch with an Ihat of 1 ends the hold.
+    assert heard(objective, [0.0] * 30 + [1.0] * 11) == [0.1] * 41
+    assert not objective.settled(41)
+    assert heard(objective, [1.0], 41) == [0.1]
+    rise = [objective.kl_weight(step) for step in range(42, 54)]
+    assert rise == pytest.approx([0.1 + 0.9 * min(n, 10) / 10 for n in range(12)])
+    assert (objective.settled(51), objective.settled(52)) == (False, True)
+
+
+def test_the_wait_ends_in_any_case_and_one_noisy_batch_does_not_end_it() -> None:
+    objective = build("vae_mine", hold_steps=20)
+    betas = heard(objective, [3.0] + [0.0] * 19)
+    assert betas == [0.1] * 20
+    assert objective.kl_weight(20) == 0.1
+    assert objective.kl_weight(21) == pytest.approx(0.19)
+    assert objective.settled(30)
+
+
+def test_without_a_hold_beta_rises_from_the_first_step() -> None:
+    assert build("vae_mine", hold_steps=0).kl_weight(STEP) == pytest.approx(BETA)
+
+
+def test_the_jensen_shannon_bound_is_heard_from_its_value_at_independence_on() -> None:
+    objective = build("vae_mine", divergence="jsd", marginal="all_pairs", hold_steps=100)
+    heard(objective, [-2 * math.log(2)] * 50)
+    assert objective.average_estimate == pytest.approx(0, abs=1e-12)
+    assert objective.first_step == 100
+
+
+def test_steps_are_heard_only_during_the_hold() -> None:
+    objective = build("vae_mine", hold_steps=2, network=random_network("vae", VOCABULARY))
+    for step in range(3):
+        before = objective.average_estimate
+        objective.update(BATCH, step)
+        assert (objective.average_estimate != before) == (step < 2)
+
+
+def test_the_hold_goes_into_the_state_and_comes_back_exactly() -> None:
+    objective, other = (build("vae_mine", hold_steps=100) for _ in range(2))
+    heard(objective, [0.1 / 3] * 5)
+    objective.first_step = 17
+    other.load_state(objective.state())
+    assert (other.first_step, other.average_estimate) == (17, objective.average_estimate)
 
 
 # --- VAE-MINE: xi ------------------------------------------------------------------------------------------------

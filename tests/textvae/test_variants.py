@@ -22,7 +22,7 @@ from textvae.objectives.free_bits import thresholded_kl
 from textvae.training import Outcome, Trainer
 
 PARAMS = Params.load(Path(__file__).resolve().parents[2] / "params.yaml")
-SMALL: dict[str, Any] = {"energy_hidden": 7}
+SMALL: dict[str, Any] = {"energy_hidden": 7, "hold_steps": 0}
 
 
 def settings_of(entry: str, dataset: str | None = None) -> dict[str, Any]:

@@ -229,12 +229,16 @@ class Annealed(Objective):
     Config = AnnealedConfig
     config: AnnealedConfig
 
+    first_step: int = 0
+    """The step at which beta starts to rise."""
+
     def kl_weight(self, step: int) -> float:
-        """beta at a step: beta_start at step 0, beta_end from step annealing_epochs * steps_per_epoch on."""
+        """beta at a step: beta_start up to `first_step`, beta_end from annealing_epochs * steps_per_epoch later on."""
         steps = self.config.annealing_epochs * self.steps_per_epoch
         start, end = self.config.beta_start, self.config.beta_end
-        return end if step >= steps else start + (end - start) * step / steps
+        done = max(step - self.first_step, 0)
+        return end if done >= steps else start + (end - start) * done / steps
 
     def settled(self, step: int) -> bool:
         """Whether beta has reached `beta_end`."""
-        return step >= self.config.annealing_epochs * self.steps_per_epoch
+        return step - self.first_step >= self.config.annealing_epochs * self.steps_per_epoch

@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses, optimizer_of
-from textvae.strict import Rate, Size, Times, Weight
+from textvae.strict import Hold, Rate, Size, Times, Weight
 
 ENERGY_MEAN_LIMIT = 50.0
+RISEN = 0.2
+"""In nats: an average Ihat above this ends the hold. The energy of a code that says nothing stays within 0.01 of 0."""
+AVERAGING = 0.98
+"""Share of the average Ihat that a step keeps: some 50 steps are averaged."""
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +58,9 @@ class VAEMINE(Annealed):
     class Config(AnnealedConfig):
         """`alpha` and how Ihat is estimated."""
 
+        hold_steps: Hold = 2000
+        """beta stays at `beta_start` until the energy hears the code (Ihat, averaged, above RISEN), at most so many
+        steps. Not epochs: the energy learns by the step, however small the corpus. 0: beta rises at once."""
         alpha: Weight = 2.0
         """Weight of Ihat in the encoder's objective; the energy's own is never scaled."""
         divergence: Literal["kl", "jsd"] = "kl"
@@ -90,6 +97,8 @@ class VAEMINE(Annealed):
         self.energy = Energy(settings.hidden, settings.latent, self.config.energy_hidden)
         self.heads["energy"] = self.energy
         self.log_z: Tensor | None = None
+        self.first_step = self.config.hold_steps
+        self.average_estimate = 0.0
         self._warned = False
 
     def head_parameters(self) -> Iterable[nn.Parameter]:
@@ -154,7 +163,19 @@ class VAEMINE(Annealed):
         if self.config.energy_trained and len(batch) > 1:
             for _ in range(self.config.energy_steps - 1):
                 self.update_energy(batch)
-        return super().update(batch, step)
+        losses = super().update(batch, step)
+        if step < self.first_step:
+            for bound in losses.extra.values():
+                self.listen(float(bound.detach()), step)
+        return losses
+
+    def listen(self, bound: float, step: int) -> None:
+        """Let beta rise from the next step on if Ihat has risen. Where f is 0 the encoder hears nothing, and in a
+        collapsed code f finds nothing: an annealing that did not wait could be over before the energy has begun."""
+        independent = 0.0 if self.config.divergence == "kl" else -2 * math.log(2)
+        self.average_estimate = AVERAGING * self.average_estimate + (1 - AVERAGING) * (bound - independent)
+        if self.average_estimate > RISEN:
+            self.first_step = step + 1
 
     def update_energy(self, batch: Batch) -> None:
         """One step of the energy alone, at fresh samples of the posteriors."""
@@ -171,13 +192,20 @@ class VAEMINE(Annealed):
             self.step_clipped("energy", {"energy": list(self.energy.parameters())})
 
     def state(self) -> dict[str, Any]:
-        """The average of log Z, exactly (hexadecimal)."""
-        return {"log_z": None if self.log_z is None else float(self.log_z).hex(), "warned": self._warned}
+        """The averages of log Z and Ihat, exactly (hexadecimal), and when beta may rise."""
+        return {
+            "log_z": None if self.log_z is None else float(self.log_z).hex(),
+            "average_estimate": self.average_estimate.hex(),
+            "first_step": self.first_step,
+            "warned": self._warned,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See `state`."""
         device = self.network.device
         self.log_z = None if state["log_z"] is None else torch.tensor(float.fromhex(state["log_z"]), device=device)
+        self.average_estimate = float.fromhex(state["average_estimate"])
+        self.first_step = state["first_step"]
         self._warned = state["warned"]
 
 
