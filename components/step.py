@@ -19,11 +19,20 @@ from pydantic import BaseModel
 
 from textvae.config import validated
 from textvae.errors import DataError, SettingsError, exit_codes
-from textvae.files import write_json, written_when_complete
+from textvae.files import write_json
+from textvae.outputs import written_when_complete
 from textvae.provenance import Stopwatch
 
 IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
+LIGHTER = {
+    "train": "lower training.batch_size, the model's sizes or preprocess.vocabulary_size, or run fewer side by side",
+    "sample": "lower sampling.max_length, or run fewer side by side",
+    "ngram": "lower ngram.memory",
+    "report": "lower sampling.sentences",
+    "": "run fewer side by side (JOBS=1)",
+}
+"""What takes less memory, for the error that says that there is too little."""
 MOUNTED_STORES = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 """Where a Kubeflow launcher mounts each object store: a list of artifacts arrives as URIs, not as paths."""
 
@@ -141,7 +150,7 @@ class Step:
         """The command line: ends the process with an exit code that tells what happened."""
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         app.command(name=self.name)(self.command())
-        with exit_codes():
+        with exit_codes(LIGHTER.get(self.name, LIGHTER[""])):
             app(arguments, prog_name=f"python -m components.{self.name}")
 
     def container_component(self, image: str, arrivals: Mapping[str, Mapping[str, str]] | None = None) -> Any:
@@ -240,6 +249,8 @@ def read_settings(model: type[BaseModel], text: str) -> BaseModel:
         content = json.loads(text if source == "--settings" else Path(text).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"--settings {text}: no such file; `python -m components.settings` writes it") from None
+    except OSError as error:
+        raise SettingsError(f"--settings {source} cannot be read ({error.strerror}); give a JSON file") from None
     except ValueError as error:
         raise SettingsError(f"--settings {source}: not JSON ({error})") from None
     return validated(model, content, source)

@@ -190,6 +190,8 @@ def read_content(kind: str, path: Path) -> Any:
         return read_json(path)
     try:
         return json.loads(pq.read_schema(path).metadata[b"textvae"])
+    except MemoryError:  # Arrow's own is an ArrowException
+        raise
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         raise DataError(f"{path} does not say whose samples it has; run sample again") from None
 

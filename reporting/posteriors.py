@@ -29,6 +29,8 @@ class Posterior:
         try:
             table = pq.read_table(path, columns=["mu", "log_var"])
             return cls(*(matrix(table[name]) for name in ("mu", "log_var")))
+        except MemoryError:  # Arrow's own is an ArrowException
+            raise
         except (OSError, KeyError, AttributeError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read ({error}); run evaluate again") from None
 

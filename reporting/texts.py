@@ -31,6 +31,8 @@ class Sentences:
         """The `tokens` of a Parquet file. Raises DataError where it is damaged."""
         try:
             tokens = pq.read_table(path, columns=["tokens"])["tokens"].combine_chunks()
+        except MemoryError:  # Arrow's own is an ArrowException
+            raise
         except (OSError, KeyError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read ({error}); run the step that writes it again") from None
         lengths = pc.list_value_length(tokens).to_numpy(zero_copy_only=False).astype(np.int64)

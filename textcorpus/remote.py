@@ -131,7 +131,7 @@ def answered(uri: str) -> Iterator[None]:
     unavailable = partial("{}: {}; {}".format, uri)
     try:
         yield
-    except TextVAEError:
+    except (TextVAEError, MemoryError):
         raise
     except ImportError as error:
         extra = EXTRAS.get(scheme(uri))

@@ -9,9 +9,9 @@ A model directory is self-contained and safe to open:
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,9 +94,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     try:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
     except SafetensorError as error:  # of the system's errors it passes on only the text
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if f"(os error {number})" in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from None
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(number := int(found[1]), os.strerror(number), str(path)) from None
         raise
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -4,12 +4,21 @@ Each class carries the exit code of a step that ends with it (the codes of sysex
 """
 
 import errno
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MEMORY_EXIT_CODE = 71
 IO_ERROR_EXIT_CODE = 74
 INTERRUPTED_EXIT_CODE = 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_MEMORY = re.compile(
+    r"(can't|cannot) allocate memory|not enough memory|out of memory|std::bad_alloc|_ALLOC_FAILED", re.IGNORECASE
+)
+"""What PyTorch, CUDA, KenLM and their like say where memory runs out: their errors are of no class of its own."""
 
 
 class TextVAEError(Exception):
@@ -64,20 +73,63 @@ class TerminatedError(StoppedError):
     exit_code = 143
 
 
+class MemoryLackError(TextVAEError):
+    """Memory ran out, in this process or in a program that it ran."""
+
+    exit_code = MEMORY_EXIT_CODE
+
+
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn the errors meant for people into one line and an exit code; others keep their traceback."""
+def exit_codes(lighter: str = "make what it works on smaller") -> Iterator[None]:
+    """Turn what people or their machine must put right into one line and an exit code; bugs keep their traceback.
+
+    `lighter`: what takes less memory.
+    """
     try:
         yield
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        place = error.filename or "the disk"
-        print(f"error: no space left for {place}: free some and run this step again", file=sys.stderr)
-        raise SystemExit(IO_ERROR_EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+    except Exception as error:
+        said = explanation(error, lighter)
+        if said is None:
+            raise
+        print(f"error: {said[0]}", file=sys.stderr)
+        raise SystemExit(said[1]) from None
+
+
+def explanation(error: Exception, lighter: str) -> tuple[str, int] | None:
+    """The line and the exit code for an error that is no bug; None for one that may be."""
+    if isinstance(error, TextVAEError):
+        return str(error), error.exit_code
+    if lacks_memory(error):
+        where = "the GPU" if re.search("cuda|cublas|cudnn", str(error), re.IGNORECASE) else "this machine"
+        return f"too little memory on {where} ({one_line(error)}): free some, or {lighter}", MEMORY_EXIT_CODE
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{system_error(error)} and run this again", IO_ERROR_EXIT_CODE
+    return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's, NumPy's and Arrow's by their class, others in words."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | OSError) and NO_MEMORY.search(str(error)) is not None
+
+
+def system_error(error: OSError) -> str:
+    """What the operating system has refused, and the remedy: `.../samples.parquet: Read-only file system: let ...`."""
+    assert error.errno is not None
+    place = error.filename2 or error.filename  # of a renaming, the new name
+    if error.errno in NO_SPACE:
+        return f"no space left for {place or 'the disk'}: free some"
+    # Of other libraries' errors the place is in the text.
+    what = f"{place}: {os.strerror(error.errno)}" if place else one_line(error)
+    if error.errno in NO_PERMISSION:
+        return f"{what}: let this user read and write there, or name another place,"
+    return f"{what}: put that right, or name another place,"
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error, or the name of its class, without line breaks and not longer than three lines."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

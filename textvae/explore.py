@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from textvae.errors import DataError, SettingsError, exit_codes
-from textvae.files import written_when_complete
 from textvae.given_text import given, sentences_of
 from textvae.latent import TextVAE, load
 from textvae.nearest import FloatArray
+from textvae.outputs import written_when_complete
 from textvae.progress import progress
 
 WIDE = 100_000

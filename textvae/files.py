@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import DataError
+
+LEFT_SECONDS = 3600.0
+"""A temporary file of this age was left by a process that was killed: one is there for as long as a write takes."""
 
 
 def json_text(value: Any) -> str:
@@ -21,10 +26,26 @@ def json_text(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` through a temporary name, so that no reader meets half a file."""
+    with replaced(path) as temporary:
+        temporary.write_text(json_text(value), encoding="utf-8")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary name of this process for the file `path`: renamed when the block ends well, else removed.
+
+    Of what killed processes have left of it, removes what is older than LEFT_SECONDS.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if left.is_file() and time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json_text(value), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -46,26 +67,6 @@ def sha256_of_file(path: Path) -> str:
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """Hexadecimal SHA-256 of a JSON value: the same for equal values, whatever the order of their keys."""
     return hashlib.sha256(json_text(parts).encode()).hexdigest()
-
-
-@contextmanager
-def written_when_complete(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise."""
-    temporary = {name: path.with_name(f".{path.name}.tmp") for name, path in outputs.items()}
-    for path in temporary.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(path)
-    try:
-        yield temporary
-        for name, path in temporary.items():
-            if not path.exists():
-                raise AssertionError(f"the step did not write its output {name!r}")
-        for name, path in temporary.items():
-            remove(outputs[name])
-            path.replace(outputs[name])
-    finally:
-        for path in temporary.values():
-            remove(path)
 
 
 def remove(path: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.config import NgramSettings
-from textvae.errors import DataError, SettingsError, UnavailableError
+from textvae.errors import NO_MEMORY, DataError, MemoryLackError, SettingsError, UnavailableError
 
 RESERVED_WORDS = ("<s>", "</s>", "<unk>", "<UNK>")
 """Words that no text may hold: lmplz refuses the first three, and the scorer takes the last one for the third."""
@@ -158,12 +158,20 @@ def lmplz_error(exit_code: int, stderr: str, settings: NgramSettings) -> Excepti
     """The error to raise for a failure of lmplz, by what it complained of."""
     if "No space left on device" in stderr:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
-    lines = stderr.strip().splitlines()[-STDERR_LINES:] or ["(nothing on stderr)"]
-    what = f"lmplz failed with exit code {exit_code} (order {settings.order}, memory {settings.memory})"
-    said = "Its last lines were:\n" + "\n".join(lines)
-    if exit_code == -signal.SIGKILL or re.search("memory|-S setting", lines[-1]):
-        return SettingsError(f"{what}: set ngram.memory to what it needs and the machine has, such as 1G. {said}")
-    return DataError(f"{what}: it refused the text. {said}")
+    lines = [" ".join(line.split()) for line in stderr.strip().splitlines()[-STDERR_LINES:]] or ["nothing on stderr"]
+    said = f"its last lines: {' / '.join(lines)}"
+    options = f"(order {settings.order}, memory {settings.memory})"
+    if exit_code == -signal.SIGKILL:
+        return MemoryLackError(
+            f"lmplz {options} was killed, most likely because this machine's memory ran out: free some, or lower "
+            "ngram.memory"
+        )
+    if NO_MEMORY.search(said):
+        return MemoryLackError(f"lmplz {options} got too little memory: free some, or lower ngram.memory; {said}")
+    what = f"lmplz {options} failed with exit code {exit_code}"
+    if re.search("memory|-S setting", lines[-1]):
+        return SettingsError(f"{what}: set ngram.memory to what it needs and the machine has, such as 1G; {said}")
+    return DataError(f"{what}: it refused the text; {said}")
 
 
 def find_lmplz() -> Path:

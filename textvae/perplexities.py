@@ -44,6 +44,8 @@ class Text:
     def _open(self) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(self.path)
+        except MemoryError:  # Arrow's own is an ArrowException
+            raise
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.path} cannot be read ({error}); run the step that writes it again") from None
 
@@ -66,6 +68,8 @@ class Text:
             for batch in file.iter_batches(batch_size=BATCH_SENTENCES, columns=columns):
                 yield from self._sentences(batch).to_pylist()
                 self.bar.advance(len(batch))
+        except MemoryError:  # Arrow's own is an ArrowException
+            raise
         except (OSError, KeyError, pa.ArrowException) as error:
             raise DataError(f"{self.path} is damaged ({error}); run the step that writes it again") from None
 
@@ -81,6 +85,8 @@ class Text:
         try:
             batches = self._open().iter_batches(batch_size=BATCH_SENTENCES, columns=[column])
             return sum(pc.sum(chosen(batch[column])).as_py() or 0 for batch in batches)
+        except MemoryError:  # Arrow's own is an ArrowException
+            raise
         except (OSError, KeyError, pa.ArrowException) as error:
             raise DataError(f"{self.path} is damaged ({error}); run the step that writes it again") from None
 

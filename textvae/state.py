@@ -7,12 +7,9 @@ goes when the model directory is complete.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
-import platform
 import shutil
 import signal
 import time
@@ -20,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from textvae.checkpoint import load_state, save_state
 from textvae.config import TrainSettings
@@ -33,12 +30,11 @@ from textvae.errors import (
     TimeLimitError,
     UnavailableError,
 )
-from textvae.files import fingerprint, write_json
+from textvae.files import fingerprint, remove, write_json
+from textvae.locks import holder, sign, taken
 
 STATES_KEPT = 2
 DEFAULT_CHECKPOINT_MINUTES = 10.0
-NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
-"""What some network volumes answer to a lock."""
 log = logging.getLogger(__name__)
 
 
@@ -98,14 +94,13 @@ class StateStore:
         try:
             with file.open("a+", encoding="utf-8") as lock:
                 if not taken(lock):
-                    lock.seek(0)
                     raise UnavailableError(
-                        f"{training} is being trained by {lock.read() or 'another process'}, its state is in "
+                        f"{training} is being trained by {holder(lock)}, its state is in "
                         f"{self.folder}: wait until it ends, or end it and run this again to go on from there"
                     )
-                lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {platform.node()}")
-                lock.flush()
+                sign(lock)
+                for left in self.folder.glob(".*.tmp"):  # of a writer that was killed or found the disk full
+                    remove(left)
                 try:
                     yield
                 finally:
@@ -175,18 +170,6 @@ class StateStore:
 def curve_lines(identity: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """A learning curve as its file has it: a line of JSON per epoch, each with the run's data set, system and seed."""
     return "".join(json.dumps({**identity, **row}, sort_keys=True) + "\n" for row in rows)
-
-
-def taken(lock: IO[str]) -> bool:
-    """Whether this process now has the file for itself, or is on a volume that knows no locks."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS_HERE:
-            raise
-    return True
 
 
 class StopRequest:

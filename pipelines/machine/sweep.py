@@ -21,7 +21,7 @@ from components.publish import run_record
 from components.settings import resolve
 from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError, exit_codes
-from textvae.files import fingerprint, read_json, write_json
+from textvae.files import fingerprint, read_json, replaced, write_json
 from textvae.progress import progress
 from textvae.strict import Frozen, Name, Seed, read_yaml, validated
 from tracking import connect
@@ -141,13 +141,10 @@ def described(changes: dict[str, Any]) -> str:
 
 def write_table(trials: list[Trial], path: Path) -> None:
     """The finished trials as CSV, in the order of sweep.yaml."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(trial.row() for trial in trials if trial.metrics.exists())
-    temporary.replace(path)
 
 
 def publish(trial: Trial) -> None:

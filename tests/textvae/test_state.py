@@ -235,9 +235,7 @@ def test_a_training_is_locked_while_the_block_runs_and_no_lock_stays(store: Call
     assert names_in(store("a").folder) == ["state-0000000001.safetensors"]
 
 
-def test_a_place_for_states_that_cannot_be_written_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_for_states_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TEXTVAE_STATE", str(tmp_path / "file"))
     with pytest.raises(UnavailableError, match=r"file/a, for the state of tiny, .*\(Not a directory\): let this user"):
@@ -570,9 +568,9 @@ def test_a_training_is_done_by_one_process_until_that_is_killed(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def ended() -> tuple[Any, str]:
+    def ended(given: list[str] = arguments) -> tuple[Any, str]:
         with pytest.raises(SystemExit) as exit_of:
-            train.main(arguments)
+            train.main(given)
         return exit_of.value.code, capsys.readouterr().err
 
     first = Process(arguments, state)
@@ -581,6 +579,11 @@ def test_a_training_is_done_by_one_process_until_that_is_killed(
     os.waitpid(first.process.pid, os.WUNTRACED)
     before = bytes_of(state)
     code, said = ended()
+    assert code == UnavailableError.exit_code
+    assert f"model is being written by process {first.process.pid} on " in said
+    elsewhere = [argument.replace(str(tmp_path / "model"), str(tmp_path / "other")) for argument in arguments]
+    elsewhere = [argument.replace("curves.jsonl", "others.jsonl") for argument in elsewhere]
+    code, said = ended(elsewhere)
     assert code == UnavailableError.exit_code
     assert f"error: tiny vae_mine seed 7 is being trained by process {first.process.pid} on " in said
     assert bytes_of(state) == before

@@ -1,0 +1,106 @@
+"""Outputs: whole or not there, one writer at a time, nothing left behind by one that was killed."""
+
+import os
+from pathlib import Path
+
+import pytest
+from faults import STEPS, killed_within, outputs_of, step_named
+
+from textvae import outputs
+from textvae.errors import SettingsError, UnavailableError
+from textvae.files import LEFT_SECONDS, read_json, write_json
+from textvae.outputs import own_folder, written_when_complete
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_of_two_writers_the_later_one_is_told_and_the_first_one_ends_well(tmp_path: Path) -> None:
+    with written_when_complete({"x": tmp_path / "x", "y": tmp_path / "y"}) as first:
+        first["x"].write_text("first")
+        first["y"].write_text("first")
+        with pytest.raises(UnavailableError, match=r"x is being written by process \d+ on .*: wait until it ends"):
+            written_when_complete({"z": tmp_path / "z", "x": tmp_path / "x"}).__enter__()
+    assert names(tmp_path) == ["x", "y"]
+    assert (tmp_path / "x").read_text() == "first"
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_has_each_of_its_outputs_for_itself(name: str, tmp_path: Path) -> None:
+    """Whatever the other process is: it is another step, or the same one."""
+    step = step_named(name)
+    for output in outputs_of(step):
+        given = dict.fromkeys((parameter.name for parameter in step.parameters), None)
+        given |= {one: tmp_path / one for one in outputs_of(step)}  # type: ignore[misc]
+        with own_folder(tmp_path / output), pytest.raises(UnavailableError, match=f"{output} is being written by"):
+            step(**given)
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_writer_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    def writer() -> object:
+        return written_when_complete({"x": tmp_path / "x"})
+
+    killed_within(writer)  # type: ignore[arg-type]
+    assert names(tmp_path) == [".x.tmp"]
+    (tmp_path / ".x.tmp" / "x").write_text("half")
+    (tmp_path / ".x.tmp" / "more").mkdir()
+    with written_when_complete({"x": tmp_path / "x"}) as temporary:
+        assert names(tmp_path / ".x.tmp") == [outputs.LOCK]
+        temporary["x"].write_text("whole")
+    assert names(tmp_path) == ["x"]
+    (tmp_path / ".x.tmp").write_text("a file, as of old")
+    with written_when_complete({"x": tmp_path / "x"}) as temporary:
+        temporary["x"].write_text("again")
+    assert names(tmp_path) == ["x"]
+
+
+def test_the_lock_of_a_writer_that_has_just_ended_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened before it was removed, it would keep nobody else out."""
+    taken, calls = outputs.taken, []
+
+    def taken_too_late(lock: object) -> bool:
+        calls.append(lock)
+        if len(calls) == 1:
+            (tmp_path / ".x.tmp" / outputs.LOCK).unlink()
+            (tmp_path / ".x.tmp").rmdir()
+        return taken(lock)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outputs, "taken", taken_too_late)
+    with own_folder(tmp_path / "x"):
+        assert len(calls) == 2
+        with pytest.raises(UnavailableError):
+            own_folder(tmp_path / "x").__enter__()
+
+
+def test_a_file_takes_no_folders_place_nor_a_folder_a_files(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "kept").write_text("")
+    a_file, a_folder = {"x": tmp_path / "runs"}, {"x": tmp_path / "runs" / "kept"}
+    said = "runs is a folder, and this writes a file"
+    with pytest.raises(SettingsError, match=said), written_when_complete(a_file) as temporary:
+        temporary["x"].write_text("sentences")
+    said = "kept is a file, and this writes a folder"
+    with pytest.raises(SettingsError, match=said), written_when_complete(a_folder) as temporary:
+        temporary["x"].mkdir()
+    assert names(tmp_path / "runs") == ["kept"]
+    for nothing in (Path(), Path(".."), Path("/")):
+        with pytest.raises(SettingsError, match="give the name of a file"):
+            written_when_complete({"x": nothing}).__enter__()
+
+
+def test_a_json_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    left, young = tmp_path / ".a.json.1.tmp", tmp_path / ".a.json.2.tmp"
+    for file in (left, young):
+        file.write_text("half")
+    os.utime(left, (0, left.stat().st_mtime - LEFT_SECONDS - 1))
+    write_json(tmp_path / "a.json", 1)
+    assert names(tmp_path) == [young.name, "a.json"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    (tmp_path / "b.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_json(tmp_path / "b.json", 1)
+    assert names(tmp_path) == [young.name, "a.json", "b.json"]
+    assert read_json(tmp_path / "a.json") == 1
