@@ -1,6 +1,7 @@
 """MLflow, a view of the run directories. `publish` makes it equal to them; `live` shows a training while it runs."""
 
-from tracking.place import shown, tracking_uri
+from textvae.addresses import shown
+from tracking.place import tracking_uri
 from tracking.record import Point, Record, RunIdentity, epoch_points, numbers
 from tracking.store import connect
 

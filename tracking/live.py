@@ -17,7 +17,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tracking.place import explained, locked
+from textvae.addresses import masked
+from tracking.place import explained, locked, tracking_uri
 from tracking.record import Point, RunIdentity, epoch_points
 from tracking.store import FINGERPRINT_TAG, Store, connect
 
@@ -79,7 +80,7 @@ class LiveRun:
             except Exception as error:
                 failed = True
                 if not self._warned:
-                    self._warn(str(error))
+                    self._warn(masked(str(error), tracking_uri()))
 
     def _written(self) -> int:
         """When the curve was written, in nanoseconds; 0 before the first epoch's end."""

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from tracking.place import explained, shown
+from textvae.addresses import shown
+from tracking.place import explained
 from tracking.store import Store
 
 MEASURES = ("nll", "nll_iw", "kl", "mi", "au", "gain", "ppl", "fppl", "rppl", "cut")
@@ -32,7 +33,7 @@ def address(server: str, experiment_id: str) -> str:
 def look(store: Store) -> str:
     """Where a person sees the experiment."""
     if store.uri.startswith(("http://", "https://")):
-        return address(shown(store.uri), store.experiment_id)
+        return address(shown(store.uri).partition("#")[0], store.experiment_id)
     return f"{shown(store.uri)} (`make ui` opens it)"
 
 

@@ -12,14 +12,20 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textvae.errors import DataError, TextVAEError, UnavailableError
+from textvae.addresses import masked, shown
+from textvae.errors import NO_SPACE, DataError, SettingsError, TextVAEError, UnavailableError, lacks_memory, one_line
+from textvae.progress import duration
+from textvae.provenance import ROOT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,8 +49,10 @@ CHANGE = {
     413: "let the proxy before it take larger requests",
     501: "check that $MLFLOW_TRACKING_URI names a server of MLflow 3",
 }
-TRANSPORTS = ("sqlalchemy", "botocore", "boto3", "google", "azure")
-"""Packages by which MLflow reaches databases and stores of files: their errors are no kind of OSError."""
+WAITING_SECONDS = 15.0
+"""After so long without an answer, and again and again, a line says what is waited for."""
+FULL = "database or disk is full"
+"""What SQLite says, and whoever passes it on."""
 PLACES = (PermissionError, FileExistsError, NotADirectoryError)
 
 
@@ -66,15 +74,14 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
 
 
-def shown(uri: str) -> str:
-    """`uri` without the name and password that it may carry."""
-    scheme, separator, rest = uri.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
-
-
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite store, None for any other."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+    """The file of an SQLite store, None for any other. Raises SettingsError where it names none: all would be lost."""
+    if not uri.startswith("sqlite://"):
+        return None
+    path = uri.removeprefix("sqlite://").partition("?")[0].removeprefix("/")
+    if path in ("", ":memory:"):
+        raise SettingsError(f"$MLFLOW_TRACKING_URI is {shown(uri)}, which names no file: write sqlite:///FILE.db")
+    return Path(path)
 
 
 @contextmanager
@@ -105,23 +112,53 @@ def locked(uri: str) -> Iterator[None]:
         yield
 
 
+def make_database(path: Path, client: type[MlflowClient]) -> None:
+    """Make an SQLite store where there is none: under another name, so that an interruption leaves no half of one."""
+    path = path.resolve()
+    if path.exists() and path.stat().st_size:
+        return
+    making = path.with_name(f".{path.name}.making")
+    try:
+        remove_database(making)
+        client(tracking_uri=f"sqlite:///{making}").search_experiments(max_results=1)
+        making.replace(path)
+    finally:
+        remove_database(making)
+
+
+def remove_database(path: Path) -> None:
+    """Remove an SQLite file and what belongs to it."""
+    for end in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 def check_database(path: Path) -> None:
     """Find out in seconds what MLflow retries for minutes.
 
-    Raises UnavailableError for a database that stays locked or is read-only, DataError for one that is damaged.
+    Raises UnavailableError for a database that stays locked or is read-only, DataError for one that is damaged or that
+    whoever made it has not finished.
     """
     if not path.exists():
         return
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
             database.execute("BEGIN IMMEDIATE")
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            # The last that MLflow writes into a new one is an experiment.
+            made = "experiments" in tables and database.execute("SELECT 1 FROM experiments").fetchone() is not None
             database.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
+        if FULL in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise UnavailableError(
             f"MLflow's database {path} cannot be written: {error} (waited {BUSY_SECONDS:.0f} s); {REMEDY}"
         ) from None
     except sqlite3.DatabaseError as error:
         raise DataError(f"MLflow's database {path} is damaged: {error}; {remade(path)}") from None
+    if tables and not made:
+        raise DataError(
+            f"MLflow's database {path} is half made (whoever made it was stopped) and holds nothing; {remade(path)}"
+        )
 
 
 def remade(path: Path) -> str:
@@ -134,21 +171,30 @@ def explained(uri: str, what: str) -> Iterator[None]:
     """Turn what MLflow and its transports raise at `what` into an error that names the store, the reason, the remedy.
 
     That is a DataError where MLflow has refused and would again, an UnavailableError where it may be otherwise later.
+    What takes long is said to.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        with said_to_wait(f"MLflow at {shown(uri)}: {what}"):
+            yield
     except TextVAEError:
         raise
     except Exception as error:
-        if not isinstance(error, (MlflowException, OSError)) and package_of(error) not in TRANSPORTS:
+        if lacks_memory(error) or (isinstance(error, OSError) and error.errno in NO_SPACE):
             raise
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if not isinstance(error, (MlflowException, OSError)) and not raised_elsewhere(error):
             raise
-        reason = " ".join(str(error).split()).rpartition("Caused by ")[2].replace(uri, shown(uri))[:300]
+        if FULL in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(sqlite_path(uri) or shown(uri))) from None
+        text = " ".join(str(error).split()).rpartition("Caused by ")[2] or type(error).__name__
+        reason = masked(text, uri)[:300]
         status = http_status(error)
         place = f"MLflow at {shown(uri)}"
+        if isinstance(error, ImportError):
+            raise UnavailableError(
+                f"{place} needs what is not installed here: {reason}; install it, {LATER}"
+            ) from error
         if isinstance(error, PLACES):
             raise UnavailableError(
                 f"{place} keeps files where this user may not write: {reason}; let this user write there, or start the "
@@ -166,9 +212,29 @@ def explained(uri: str, what: str) -> Iterator[None]:
         raise UnavailableError(f"{place} failed: {reason}; {REMEDY}") from error
 
 
-def package_of(error: Exception) -> str:
-    """The package that defines an error's class."""
-    return type(error).__module__.partition(".")[0]
+def raised_elsewhere(error: Exception) -> bool:
+    """Whether an error was raised in MLflow or another library: one of this project's own is a bug that shows."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    file = Path(frame.f_code.co_filename)
+    return not file.is_relative_to(ROOT) or file.is_relative_to(sys.prefix)
+
+
+@contextmanager
+def said_to_wait(what: str) -> Iterator[None]:
+    """While the block runs, say every WAITING_SECONDS what it waits for, and how long it has."""
+    done, started = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(WAITING_SECONDS):
+            print(f"waiting for {what}, {duration(time.monotonic() - started)}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def http_status(error: Exception) -> int:
@@ -192,8 +258,12 @@ def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:
         os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient
-    except ImportError as error:
-        raise UnavailableError(f"mlflow is not installed ({error}): install the project's extra `tracking`") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # where its own packages do not fit each other, of any kind
+        raise UnavailableError(
+            f"mlflow cannot be imported ({one_line(error)}): install the project's extra `tracking`"
+        ) from None
     for name in ("mlflow", "mlflow.store.db.utils", "urllib3", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is raised, and then said once
     client: type[MlflowClient] = MlflowClient

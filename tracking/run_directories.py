@@ -93,8 +93,6 @@ def check_identity(directory: Path) -> None:
         if (other := identity(path, content)) != own:
             raise DataError(f"{path} is of {'-'.join(other)}, in the run directory of {'-'.join(own)}: {again}")
         said = content.get("status", status) if isinstance(content, dict) else status
-        found_useless = (
-            path.name == "metrics.json" and said == "diverged"
-        )  # of a finished model
+        found_useless = path.name == "metrics.json" and said == "diverged"  # of a finished model
         if said != status and not found_useless:
             raise DataError(f"{path} says {said}, {config} {status}: they are of different trainings; {again}")

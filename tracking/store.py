@@ -19,6 +19,7 @@ from tracking.place import (
     explained,
     import_client,
     locked,
+    make_database,
     remade,
     sqlite_path,
     tracking_uri,
@@ -219,6 +220,7 @@ def connect(limits: Mapping[str, str] = REQUEST_LIMITS) -> Store:
     artifacts = None if database is None else (database.parent.absolute() / "mlartifacts").as_uri()
     with explained(uri, f"the experiment {name}"), locked(uri):
         if database is not None:
+            make_database(database, client_class)
             check_database(database)
         client = client_class(tracking_uri=uri)
         if given := os.environ.get("MLFLOW_RUN_ID"):

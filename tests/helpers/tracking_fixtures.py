@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 from tracking_helpers import free_port
 
+from tracking.place import import_client, make_database
 from tracking.ui import server_command, server_environment
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in it: making one takes seconds, copying it nothing."""
-    from tracking.place import import_client
-
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    import_client({})(tracking_uri=f"sqlite:///{path}").search_experiments()
+    make_database(path, import_client({}))
     return path
 
 

@@ -280,15 +280,6 @@ def test_a_place_that_may_not_be_written_is_no_server_that_is_away(repository: P
     assert store.publish(record(artifacts={"params.yaml": repository / "params.yaml"})) == "updated"
 
 
-def test_what_reaches_the_store_of_files_may_fail_in_its_own_words() -> None:
-    """As boto3 does, whose errors are no kind of OSError; a fault of this project's own stays one."""
-    unreachable = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
-    with pytest.raises(UnavailableError, match=r"no way to s3.*make publish"), explained("https://host", "a row"):
-        raise unreachable("no way to s3")
-    with pytest.raises(ZeroDivisionError), explained("https://host", "a row"):
-        raise ZeroDivisionError
-
-
 @pytest.mark.parametrize("reason", ["The run 0a must be in the 'active' state.", "RESOURCE_ALREADY_EXISTS: textvae-x"])
 def test_what_another_process_has_just_done_is_tried_again(reason: str) -> None:
     from mlflow.exceptions import MlflowException
