@@ -10,6 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from textvae.command_line import run
+
 WORDS, MEAN_LENGTH, LONGEST = 40_000, 10, 60
 """As in SNLI: short sentences. The words follow Zipf's law; a third of the sentences repeats another one."""
 CHUNK = 10_000
@@ -62,4 +64,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from textvae.command_line import run
 from textvae.errors import UnavailableError, exit_codes
 from textvae.kenlm_lm import find_lmplz
 from textvae.provenance import ROOT, commit
@@ -72,4 +73,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

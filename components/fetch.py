@@ -8,6 +8,7 @@ from typing import Annotated
 from components.step import Output, step
 from textcorpus.raw_corpus import write_raw_corpus
 from textvae.config import FetchSettings
+from textvae.control_characters import visible
 
 
 @step
@@ -37,7 +38,7 @@ def fetch(settings: FetchSettings, raw: Annotated[Path, Output("Dataset")]) -> d
     """
     description = write_raw_corpus(settings, raw)
     for note in description.get("notes", []):
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {visible(note)}", file=sys.stderr)
     counts = {f"{split}_sentences": count for split, count in description["sentences"].items()}
     return {"dataset": settings.dataset, **counts}
 

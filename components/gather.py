@@ -11,6 +11,7 @@ from typing import Annotated
 from components.step import IDENTITY, Input, Output, step
 from reporting.artifacts import candidates, identity, read_content
 from textvae.errors import DataError
+from textvae.files import check_links
 
 
 @step
@@ -30,7 +31,7 @@ def gather(
 ) -> dict[str, str]:
     """Copy the results of one run into one folder, which report and publish read. Only the pipeline needs it.
 
-    Exit code 65: they are not all of one run, or one does not say whose it is.
+    Exit code 65: they are not all of one run, one does not say whose it is, or a link leads out of a folder.
 
     \b
     Examples:
@@ -53,8 +54,11 @@ def gather(
     }
     for place, path in given.items():
         (run / place).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if path.is_dir() else shutil.copyfile
-        copy(path, run / place)
+        if path.is_dir():
+            check_links(path)
+            shutil.copytree(path, run / place)
+        else:
+            shutil.copyfile(path, run / place)
     owners = {}
     for kind, file in candidates([run]):
         if content := read_content(kind, file):  # no curves: the run diverged in its first epoch

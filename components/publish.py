@@ -15,9 +15,9 @@ from components.step import Input, step
 from reporting.names import dataset_name, styles, system_name
 from textvae.config import ReportSettings
 from textvae.errors import DataError
-from textvae.files import fingerprint, read_json
+from textvae.files import check_links, fingerprint, read_json
 from tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
-from tracking.run_directories import check_identity, check_links, run_directories, with_models
+from tracking.run_directories import check_identity, run_directories, with_models
 from tracking.store import Store
 
 RUN_ARTIFACTS = (

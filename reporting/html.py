@@ -24,6 +24,7 @@ from reporting.text_plots import fppl_against_rppl, text_figures
 from reporting.texts import TextProfiles
 from reporting.time_plots import step_times
 from reporting.verdict import RULES, verdicts
+from textvae.control_characters import visible
 
 FOLDER = Path(__file__).parent
 
@@ -34,7 +35,12 @@ def report(
     """The whole page."""
     loader = FileSystemLoader(FOLDER)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"dataset_name": dataset_name, "system_name": system_name}
     script = (FOLDER / "script.js.j2").read_text(encoding="utf-8")
@@ -62,6 +68,11 @@ def report(
         # The browser runs this script only, whatever a run's text may contain.
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def shown(value: Any) -> Any:
+    """A text of the page without what a browser or a terminal would obey; markup is left as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def figures(experiment: Experiment, dataset: str, texts: TextProfiles | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from reporting.results import Row
 from reporting.summary import BEST, SECOND
 from reporting.tables import Cell, Line, Table
 from reporting.verdict import verdicts
+from textvae.control_characters import visible
 
 MARKS = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
 
@@ -24,7 +25,7 @@ def report(experiment: Experiment, rows: list[Row], tables: Sequence[Table]) -> 
         parts += ["\n".join(f"- {sentence}" for sentence in found.sentences)] if found.sentences else []
     parts += [rendered(table) for table in tables]
     parts += ["## The columns", definitions(tables)]
-    return "\n\n".join(parts) + "\n"
+    return visible("\n\n".join(parts) + "\n")
 
 
 def rendered(table: Table) -> str:

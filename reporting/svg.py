@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reporting.names import Style, styles
+from textvae.control_characters import visible
 
 INK, GRID, SOFT = "#010203", "#040506", "#070809"
 """Stand-ins that become the page's colours of text, grid and real text."""
@@ -99,7 +100,10 @@ def dot(style: Style) -> dict[str, Any]:
 
 
 def element(figure: Figure, name: str, description: str, drawn: Mapping[str, Style]) -> str:
-    """The figure as an `<svg>` element: colours as variables, ids prefixed, neither prologue nor metadata nor fonts."""
+    """The figure as an `<svg>` element: colours as variables, ids prefixed, neither prologue nor metadata nor fonts.
+
+    What a browser or a terminal would obey in a word of the text is shown instead.
+    """
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # Text stays text (svg.fonttype) and the browser draws it with its own fonts: matplotlib's need not have it.
@@ -120,4 +124,4 @@ def element(figure: Figure, name: str, description: str, drawn: Mapping[str, Sty
     }
     for colour, variable in variables.items():
         text = text.replace(colour, variable)
-    return text.rstrip()
+    return visible(text.rstrip())

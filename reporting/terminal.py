@@ -11,7 +11,8 @@ from reporting.names import MEASURES, dataset_name, system_name
 from reporting.results import Row, explanation, many_cut, read_results
 from reporting.summary import mean_and_spread, number, summarise
 from reporting.verdict import Verdict, verdicts
-from textvae.errors import TextVAEError
+from textvae.control_characters import visible
+from textvae.errors import exit_codes
 
 WIDTH = 120
 COLUMNS = ("nll", "kl", "ppl", "nll_iw", "mi", "au", "gain", "fppl", "rppl", "rppl_pad")
@@ -41,7 +42,7 @@ def results_table(results_csv: Path) -> str:
         notes.append(f"Decoding: {'; '.join(decodings)}.")
     if cut := list(dict.fromkeys(f"{row['dataset']} {system_name(row['system'])}" for row in rows if many_cut(row))):
         notes.append(f"FPPL and RPPL of text cut at sampling.max_length (see the report): {', '.join(cut)}.")
-    return "\n".join([aligned(lines), *map(conclusion, verdicts(rows)), " ".join(notes)]) + "\n"
+    return visible("\n".join([aligned(lines), *map(conclusion, verdicts(rows)), " ".join(notes)]) + "\n")
 
 
 def conclusion(verdict: Verdict) -> str:
@@ -91,11 +92,8 @@ def main(arguments: Sequence[str]) -> None:
     """Print the table of the one file named."""
     if len(arguments) != 1:
         raise SystemExit("usage: python -m reporting.terminal reports/results.csv")
-    try:
+    with exit_codes():
         print(results_table(Path(arguments[0])), end="")
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

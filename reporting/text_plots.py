@@ -134,7 +134,7 @@ def draw_words(axes: Axes, texts: TextProfiles, drawn: dict[str, Style]) -> None
         found = over_seeds(texts, system, lambda text: text.word_shares[top])
         if found is not None:
             axes.plot(found, rows, **dot(style) | {"markersize": 0.75 * style.size})
-    axes.set_yticks(rows, [texts.words[i] for i in top])
+    axes.set_yticks(rows, [texts.words[i] for i in top], parse_math=False)  # a word may be `$x_1$`
     axes.set(ylim=(len(top) - 0.4, -0.6), title="Most frequent words (bars: real text)", xlabel="share of the words")
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")

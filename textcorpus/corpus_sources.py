@@ -11,7 +11,7 @@ from typing import Any
 from textcorpus import grammar, sotu
 from textcorpus.downloads import downloaded
 from textcorpus.readers import reader_of
-from textcorpus.remote import brought, is_uri
+from textcorpus.remote import brought, is_uri, named
 from textcorpus.sentence_markers import unmarked
 from textcorpus.sources import (
     TextFile,
@@ -21,6 +21,7 @@ from textcorpus.sources import (
     text_files,
 )
 from textcorpus.splits import SPLITS, Split
+from textvae.addresses import shown
 from textvae.config import Download, FetchSettings, GrammarSettings
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
@@ -104,7 +105,7 @@ def urls_source(
                 file=sys.stderr,
             )
     origin = {
-        "urls": [{"url": found.url, "sha256": digest} for found, digest in zip(downloads, digests, strict=True)],
+        "urls": [{"url": shown(found.url), "sha256": digest} for found, digest in zip(downloads, digests, strict=True)],
     }
     label, several = ", ".join(path.name for path in paths), len(paths) > 1 or archive_kind(paths[0]) is not None
     return files_source(files, several, label, origin, settings, tokenizer, dropped)
@@ -116,7 +117,7 @@ def path_source(path: Path, settings: FetchSettings, tokenizer: Tokenizer, dropp
     digest = content_sha256(path)
     if settings.sha256 not in (None, digest):
         raise DataError(f"{path}: the SHA-256 is {digest}, not {settings.sha256}: the text is not what it was")
-    origin = {"path": settings.path, "sha256": digest}
+    origin = {"path": named(settings.path), "sha256": digest}
     if settings.version is not None:
         origin["version"] = settings.version
     several = path.is_dir() or archive_kind(path) is not None

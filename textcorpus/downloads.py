@@ -22,6 +22,7 @@ import requests
 import urllib3
 
 from textcorpus.sources import damage_reported, open_tar_member
+from textvae.addresses import masked, shown
 from textvae.config import Download
 from textvae.errors import DataError, UnavailableError
 from textvae.progress import progress
@@ -63,7 +64,7 @@ def downloaded(download: Download, dataset: str) -> Path:
             try:
                 return Path(source.fetch(download.name, downloader=partial(get, path=path)))
             except (requests.RequestException, RefusedError, DataError, ValueError) as error:
-                failures.append(f"{url}: {reason(error)}")
+                failures.append(f"{shown(url)}: {masked(reason(error), url)}")
                 archive, member = urldefrag(url)
                 if member:  # its own hash is unknown: do not keep one that lacks the right text
                     (folder / PurePosixPath(archive).name).unlink(missing_ok=True)

@@ -12,13 +12,14 @@ from ruamel.yaml.error import YAMLError
 
 from textcorpus.encoded_corpus import most_frequent_words, write_encoded_corpus
 from textcorpus.raw_corpus import write_raw_corpus
-from textcorpus.remote import brought, called, is_uri
+from textcorpus.remote import brought, called, is_uri, named
 from textcorpus.splits import SPLITS
 from textcorpus.statistics import QUANTILES, quantile
 from textcorpus.suggestion import Facts, dataset_name, suggested_entry, with_entry, yaml_text
 from textcorpus.survey import Lines, raw_facts, source_for
 from textcorpus.writing import Writing
 from textvae.config import FetchSettings, Params, validated
+from textvae.control_characters import visible
 from textvae.errors import SettingsError, exit_codes
 from textvae.progress import duration
 from textvae.provenance import ROOT
@@ -89,7 +90,7 @@ def gpu_here() -> bool:
 
 def print_lines(path: str, lines: Lines, fetched: dict[str, Any], repetitions: dict[str, Any]) -> None:
     """Lines, what is odd about them, and the splits."""
-    print(f"Text: {path}\n")
+    print(f"Text: {named(path)}\n")
     print(f"  {lines.count:,} lines, {lines.empty:,} of them empty, {lines.blocks:,} blocks between empty ones")
     print(f"  longest: {lines.longest_at}, {lines.longest:,} words")
     sentences, dropped = fetched["sentences"], fetched["dropped"]
@@ -114,7 +115,7 @@ def print_lines(path: str, lines: Lines, fetched: dict[str, Any], repetitions: d
         if count > share * lines.count:
             print(f"  ! {count:,} lines ({count / lines.count:.1%}; first: {where}) {what}")
     for note in fetched.get("notes", []):
-        print(f"  ! {note}")
+        print(f"  ! {visible(note)}")
     repeated = sum(repetitions["within"].values())
     if repeated > 0.05 * total:
         print(f"  ! {repeated:,} sentences ({repeated / total:.1%}) repeat another one of their split")

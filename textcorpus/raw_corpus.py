@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textcorpus.corpus_sources import Source, source_of
-from textcorpus.remote import called
+from textcorpus.remote import called, named
 from textcorpus.splits import SPLITS, Split, documents_held_out, remove_shared, split_of_sentence
 from textvae.config import FetchSettings
 from textvae.errors import DataError
@@ -31,7 +31,7 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
     with folder as scratch, called(Path(scratch), settings.path or ""):
         source = source_of(settings, tokenizer, dropped, Path(scratch))
         counts = write_splits(raw, source, settings)
-    where = settings.path or settings.package or "what was downloaded"
+    where = named(settings.path) or settings.package or "what was downloaded"
     for split in SPLITS:
         if not counts[split]:
             raise DataError(

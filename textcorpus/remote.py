@@ -13,6 +13,7 @@ from typing import Any
 import fsspec
 
 from textcorpus.sources import refuse_outside
+from textvae.addresses import masked, shown
 from textvae.errors import DataError, SettingsError, TextVAEError, UnavailableError
 from textvae.files import fingerprint
 from textvae.progress import Progress, progress
@@ -43,6 +44,11 @@ def is_uri(path: str) -> bool:
     return URI.match(path) is not None
 
 
+def named(path: str | None) -> str | None:
+    """`path` as it is written down and shown: of a URI without its secrets."""
+    return shown(path) if path is not None and is_uri(path) else path
+
+
 def version(uri: str) -> str:
     """What the store says that identifies the content: a checksum (ETag), else date and size. Nothing is downloaded.
 
@@ -70,7 +76,7 @@ def identity(info: dict[str, Any]) -> str:
 def unknown(uri: str) -> str:
     """Raise UnavailableError: the store says nothing by which a change could be seen."""
     raise UnavailableError(
-        f"{uri}: the store tells neither checksum nor date, so a change would go unnoticed; "
+        f"{shown(uri)}: the store tells neither checksum nor date, so a change would go unnoticed; "
         "give the text's `sha256` beside `path`"
     )
 
@@ -87,7 +93,7 @@ def brought(uri: str, folder: Path) -> Path:
             targets = {name: local / inside(name, path, uri) for name in names}
         else:
             targets = {path: local}
-        with progress(f"fetch {uri}", None, "bytes") as bar:
+        with progress(f"fetch {shown(uri)}", None, "bytes") as bar:
             for name, target in targets.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(name, str(target), callback=Bar(bar))
@@ -102,7 +108,7 @@ def name_of(uri: str) -> str:
 def inside(name: str, folder: str, uri: str) -> str:
     """The name of a file below `folder`, relative to it. Raises DataError where it leads out of it."""
     relative = name.removeprefix(folder.rstrip("/")).lstrip("/")
-    refuse_outside(relative, f"{relative} in {uri}")
+    refuse_outside(relative, f"{relative} in {shown(uri)}")
     return relative
 
 
@@ -128,7 +134,7 @@ def is_folder(system: Any, uri: str, path: str) -> bool:
 def answered(uri: str) -> Iterator[None]:
     """Turn what stores and their clients raise into one error that names the URI, the reason and the remedy."""
     remedy = "check the network, the proxy and the credentials"
-    unavailable = partial("{}: {}; {}".format, uri)
+    unavailable = partial("{}: {}; {}".format, shown(uri))
     try:
         yield
     except (TextVAEError, MemoryError):
@@ -140,21 +146,21 @@ def answered(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         reason = error.__cause__  # what the web's client says of every failure
         if reason is None or getattr(reason, "status", None) in (404, 410):
-            raise DataError(f"{uri}: no such file or folder there; correct `path` in params.yaml") from None
-        raise UnavailableError(unavailable(said_by(reason), remedy)) from None
+            raise DataError(f"{shown(uri)}: no such file or folder there; correct `path` in params.yaml") from None
+        raise UnavailableError(unavailable(said_by(reason, uri), remedy)) from None
     except ValueError as error:
         if "rotocol not known" not in str(error):
-            raise UnavailableError(unavailable(said_by(error), remedy)) from None
+            raise UnavailableError(unavailable(said_by(error, uri), remedy)) from None
         raise SettingsError(
-            f"`path: {uri}`: {error}; known are s3, gs, http, https, file and fsspec's others"
+            f"`path: {shown(uri)}`: {error}; known are s3, gs, http, https, file and fsspec's others"
         ) from None
     except Exception as error:  # each store's client has its own
-        raise UnavailableError(unavailable(said_by(error), remedy)) from None
+        raise UnavailableError(unavailable(said_by(error, uri), remedy)) from None
 
 
-def said_by(error: BaseException) -> str:
-    """One line on what went wrong."""
-    return " ".join(str(error).split()) or type(error).__name__
+def said_by(error: BaseException, uri: str) -> str:
+    """One line on what went wrong with `uri`."""
+    return masked(" ".join(str(error).split()), uri) or type(error).__name__
 
 
 @contextmanager
@@ -163,4 +169,4 @@ def called(folder: Path, uri: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(str(error).replace(str(folder / name_of(uri)), uri)) from None
+        raise DataError(str(error).replace(str(folder / name_of(uri)), shown(uri))) from None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textcorpus.sources import TextFile, read_lines, text_files
+from textvae.addresses import masked
 from textvae.errors import DataError, UnavailableError
 from textvae.files import sha256_of_file
 from textvae.tokenizer import Tokenizer
@@ -45,7 +46,7 @@ def download(package: str, folder: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no wheel came")
         raise UnavailableError(
-            f"{package} could not be downloaded ({reason.strip()}); check the network and pip's configuration "
+            f"{package} could not be downloaded ({masked(reason.strip())}); check the network and pip's configuration "
             "(`pip config list`), or use text of your own through `path:`"
         )
     return wheels[0]

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from textvae.control_characters import visible
+
 MEMORY_EXIT_CODE = 71
 IO_ERROR_EXIT_CODE = 74
 INTERRUPTED_EXIT_CODE = 130
@@ -80,21 +82,21 @@ class MemoryLackError(TextVAEError):
 
 
 @contextmanager
-def exit_codes(lighter: str = "make what it works on smaller") -> Iterator[None]:
+def exit_codes(lighter: str = "make what it works on smaller", interrupted: str = "interrupted") -> Iterator[None]:
     """Turn what people or their machine must put right into one line and an exit code; bugs keep their traceback.
 
-    `lighter`: what takes less memory.
+    `lighter`: what takes less memory. `interrupted`: what Ctrl-C is answered with.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         raise SystemExit(INTERRUPTED_EXIT_CODE) from None
     except Exception as error:
         said = explanation(error, lighter)
         if said is None:
             raise
-        print(f"error: {said[0]}", file=sys.stderr)
+        print(f"error: {visible(said[0])}", file=sys.stderr)
         raise SystemExit(said[1]) from None
 
 

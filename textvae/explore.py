@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from textvae.control_characters import visible
 from textvae.errors import DataError, SettingsError, exit_codes
 from textvae.given_text import given, sentences_of
 from textvae.latent import TextVAE, load
@@ -160,7 +161,8 @@ def encode(
     if out is None:
         for chunk, mu_ND, log_var_ND in coded:
             for sentence, mu, log_var in zip(chunk, mu_ND.tolist(), log_var_ND.tolist(), strict=True):
-                print(json.dumps({"sentence": sentence, "mu": mu, "log_var": log_var}, ensure_ascii=False))
+                record = {"sentence": sentence, "mu": mu, "log_var": log_var}
+                print(visible(json.dumps(record, ensure_ascii=False)))
         return
     write = write_npy if out.suffix == ".npy" else write_parquet
     try:
@@ -212,13 +214,13 @@ def loaded(folder: Path, tokens: bool) -> TextVAE:
 def printed(as_json: bool, *columns: str) -> Iterator[Callable[[Mapping[str, Any], Sequence[Sequence[str]]], None]]:
     """A function that shows one result: as a JSON object, at once, or as rows of a table that is printed at the end."""
     if as_json:
-        yield lambda record, rows: print(json.dumps(record, ensure_ascii=False), flush=True)
+        yield lambda record, rows: print(visible(json.dumps(record, ensure_ascii=False)), flush=True)
         return
     table = Table(*columns)
 
     def show(record: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> None:
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(visible, row))
         table.add_section()
 
     yield show

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from typing import Any
 
 from textvae.errors import DataError
 
+IN_DVCS_CACHE = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""Named by its content: where DVC is told to link (`cache.type symlink`), outputs are links to such files."""
 LEFT_SECONDS = 3600.0
 """A temporary file of this age was left by a process that was killed: one is there for as long as a write takes."""
 
@@ -75,3 +78,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_links(folder: Path) -> None:
+    """Raises DataError for a link in `folder` to something outside of it: whoever can write there would decide what of
+    this machine is copied, packed or served."""
+    inside = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            target = Path(os.path.realpath(path))  # of links in a circle: one of them
+            if not target.is_relative_to(inside) and not IN_DVCS_CACHE.search(str(target)):
+                raise DataError(
+                    f"{path} is a link to {target}, outside of {folder}, and is not followed: put the file itself "
+                    "there, or remove the link"
+                )

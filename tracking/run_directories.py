@@ -1,13 +1,11 @@
 """The run directories that publish makes MLflow equal to: found, and nothing in them taken for what it is not."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reporting.artifacts import KIND_OF_FILE, files, identity, read_content
 from textvae.errors import DataError
-from textvae.files import read_json
+from textvae.files import check_links, read_json
 
 Point = tuple[str, str, str]
 """(data set, system, seed)."""
@@ -21,8 +19,6 @@ PUBLISHED = (
     "timings/train.json",
 )
 """What is read of a run directory, beside model/config.json, which says whose it is."""
-IN_DVCS_CACHE = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
-"""Named by its content: where DVC is told to link (`cache.type symlink`), outputs are links to such files."""
 
 
 def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
@@ -64,20 +60,6 @@ def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Pat
             target = model if path.name == "model" else path
             (complete[point] / path.name).symlink_to(target.resolve())
     return complete
-
-
-def check_links(folder: Path) -> None:
-    """Raises DataError for a link in `folder` to something outside of it: whoever can write there would decide what of
-    this machine is uploaded."""
-    inside = folder.resolve()
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            target = Path(os.path.realpath(path))  # of links in a circle: one of them
-            if not target.is_relative_to(inside) and not IN_DVCS_CACHE.search(str(target)):
-                raise DataError(
-                    f"{path} is a link to {target}, outside of {folder}, and is not followed: put the file itself "
-                    "there, or remove the link"
-                )
 
 
 def check_identity(directory: Path) -> None:

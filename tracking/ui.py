@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
+from textvae.command_line import run
 from textvae.errors import UnavailableError, exit_codes
+from textvae.files import check_links
 from tracking import page
 from tracking.place import sqlite_path, tracking_uri
 from tracking.store import connect
@@ -44,7 +46,14 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Say where the pages are, and become their server where there is none yet."""
+    """Say where MLflow's pages are; where no server has the store, become one for this machine only.
+
+    The store is $MLFLOW_TRACKING_URI, else mlflow.db at the repository's root. Ctrl-C ends the server.
+
+    \b
+    Examples:
+      python -m tracking.ui
+    """
     with exit_codes():
         uri = tracking_uri()
         store = connect()
@@ -52,6 +61,8 @@ def main() -> None:
         if uri.startswith(("http://", "https://")):
             print(f"MLflow: {page.look(store)}")
             return
+        if (database := sqlite_path(uri)) is not None:
+            check_links(database.parent / "mlartifacts")
         port = free_port()
         address = page.address(f"http://127.0.0.1:{port}", store.experiment_id)
         print(f"MLflow: {address} (Ctrl-C ends it)", flush=True)
@@ -60,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from textvae.addresses import masked, shown
 from textvae.errors import UnavailableError
 
 OUTCOMES = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 3}
@@ -58,13 +59,13 @@ class Kubeflow:
         if status in REFUSED:
             what = "the token" if self.token else "a request without a token"
             return UnavailableError(
-                f"{self.host} refused {what} (HTTP {status}): put a fresh one into $KFP_TOKEN or --token-file, and "
-                "check that its owner may create runs in the namespace"
+                f"{shown(self.host)} refused {what} (HTTP {status}): put a fresh one into $KFP_TOKEN or --token-file, "
+                "and check that its owner may create runs in the namespace"
             )
-        code = "" if status is None else f"HTTP {status}, "
+        why = ("" if status is None else f"HTTP {status}, ") + masked(reason, self.host)
         return UnavailableError(
-            f"{self.host} does not answer as Kubeflow Pipelines ({code}{reason}): check --host (the address below "
-            "which /apis/v2beta1 is, such as https://HOST/pipeline) and that you can reach it"
+            f"{shown(self.host)} does not answer as Kubeflow Pipelines ({why}): check --host (the address below which "
+            "/apis/v2beta1 is, such as https://HOST/pipeline) and that you can reach it"
         )
 
     @contextmanager
@@ -79,7 +80,9 @@ class Kubeflow:
         except ApiException as error:
             if error.status in REFUSED:
                 raise self.unavailable(error.status, "") from None
-            raise UnavailableError(f"{self.host} refused: HTTP {error.status}, {said(error)}") from None
+            raise UnavailableError(
+                f"{shown(self.host)} refused: HTTP {error.status}, {masked(said(error), self.host)}"
+            ) from None
         except (HTTPError, TimeoutError, OSError) as error:
             raise self.unavailable(None, str(error)) from None
 
@@ -94,7 +97,7 @@ class Kubeflow:
 
     def address(self, run_id: str) -> str:
         """Where a person sees the run."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        return f"{shown(self.host)}/#/runs/details/{run_id}"
 
     def wait(self, run_id: str) -> int:
         """Print each step's changes of state until the run has ended. Returns the exit code of its outcome."""

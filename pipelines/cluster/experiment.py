@@ -28,8 +28,7 @@ from pipelines.cluster.resources import Cluster
 from textvae.config import Grid, Params
 
 STEPS = {
-    step.name: step
-    for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, gather, report, publish)
+    step.name: step for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, gather, report, publish)
 }
 RUN_STEPS = ("train", "evaluate", "sample", "examples", "ngram")
 NAME = "textvae"

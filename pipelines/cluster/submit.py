@@ -1,7 +1,6 @@
 """Compile the experiment for Kubeflow Pipelines, submit it, or run it here in containers."""
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +12,13 @@ from pipelines.cluster.api import Kubeflow
 from pipelines.cluster.experiment import NAME, compile_experiment
 from pipelines.cluster.resources import Cluster
 from pipelines.containers.local import on_this_machine, run_here
+from textvae.command_line import run
 from textvae.config import Params
-from textvae.errors import SettingsError, TextVAEError
+from textvae.errors import SettingsError, exit_codes
 from textvae.provenance import commit
 from textvae.strict import read_yaml
 
 TOKEN_VARIABLE = "KFP_TOKEN"
-INTERRUPTED = 130
 CLUSTER = Path("pipelines/cluster/cluster.yaml")
 
 
@@ -93,7 +92,7 @@ def main(
       python -m pipelines.cluster.submit --host https://kubeflow.example/pipeline --wait \\
           -S 'grid.seeds=["1","2","3"]' -S defaults.sampling.sentences=10000
     """
-    try:
+    with exit_codes(interrupted="interrupted: a run that was submitted goes on"):
         if [compiled is not None, host is not None, local].count(True) != 1:
             raise SettingsError("give one of --compile FILE, --host URL and --local")
         if wait and host is None:
@@ -114,13 +113,7 @@ def main(
         print(f"submitted: {kubeflow.address(run_id)}", flush=True)
         if wait:
             raise SystemExit(kubeflow.wait(run_id))
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted: a run that was submitted goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from pathlib import Path
@@ -13,13 +14,14 @@ import typer
 
 from pipelines.cluster.resources import Cluster
 from pipelines.containers.engine import Engine
-from textvae.errors import DataError, SettingsError, TextVAEError, UnavailableError
+from textvae.command_line import run
+from textvae.errors import DataError, SettingsError, UnavailableError, exit_codes
+from textvae.files import check_links
 from textvae.provenance import ROOT, commit
 
 CUDA = "-cuda"
 EXTRAS = {"data": ["data", "report", "tracking"], "ngram": ["ngram"], "train": ["train", "live"]}
 """What each image holds of the extras of pyproject.toml; one for CUDA holds the same."""
-INTERRUPTED = 130
 
 
 def named_images(cluster: Cluster) -> list[str]:
@@ -51,12 +53,17 @@ def export(folder: Path, wheels: Path | None) -> str:
         print(f"note: files differ from commit {tag}; the images hold the commit", file=sys.stderr)
     archive = folder / "project.tar"
     subprocess.run(["git", "-C", str(ROOT), "archive", "--output", str(archive), "HEAD"], check=True)
-    shutil.unpack_archive(archive, folder, filter="data")
+    try:
+        shutil.unpack_archive(archive, folder, filter="data")
+    except tarfile.FilterError as error:
+        raise DataError(f"the commit has what no image may: {error}; remove it and commit") from None
     archive.unlink()
     for name in (*EXTRAS, f"train{CUDA}"):
         (folder / "requirements").mkdir(exist_ok=True)
         (folder / "requirements" / f"{name}.txt").write_text("\n".join(requirements(name, folder)) + "\n")
     (folder / "wheels").mkdir()
+    if wheels is not None:
+        check_links(wheels)
     for wheel in [] if wheels is None else wheels.glob("*.whl"):
         shutil.copy(wheel, folder / "wheels")
     return tag
@@ -81,7 +88,7 @@ def main(
       python -m pipelines.containers.images
       python -m pipelines.containers.images data ngram train --wheels ~/wheels
     """
-    try:
+    with exit_codes():
         place = Cluster.load(cluster)
         known = named_images(place)
         for name in names or []:
@@ -101,13 +108,7 @@ def main(
                     raise UnavailableError(f"{engine.program} could not build {image}: its last lines say why")
                 engine.check(image)
                 print(f"built {image}, {engine.image_megabytes(image):,} MB", flush=True)
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

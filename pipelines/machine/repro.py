@@ -5,19 +5,24 @@ the report.
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from textvae.command_line import run
 from textvae.config import Grid, Params
-from textvae.errors import TextVAEError
+from textvae.errors import UnavailableError, exit_codes, one_line
 from textvae.files import remove
 from textvae.progress import duration
 from textvae.state import state_root
@@ -25,8 +30,10 @@ from textvae.state import state_root
 RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
 LOCK_RETRIES = 20
+KILLED = re.compile(r"exited with (-9|137)\b")
+"""What dvc says of a step that was killed."""
 RECENT_LINES = 40
-FAILED, NOTHING_FINISHED, INTERRUPTED = 1, 2, 130
+FAILED, NOTHING_FINISHED = 1, 2
 
 
 def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
@@ -48,6 +55,18 @@ def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
             return code
         time.sleep(1 + attempt)
     return code
+
+
+@contextmanager
+def repository() -> Iterator[Repo]:
+    """What dvc knows of this folder, which need not be a git repository. Raises UnavailableError where dvc fails."""
+    here = Path.cwd()
+    git = any((folder / ".git").exists() for folder in (here, *here.parents))
+    try:
+        with Repo(config=None if git else {"core": {"no_scm": True}}) as repo:
+            yield repo
+    except DvcException as error:
+        raise UnavailableError(f"dvc: {one_line(error)}: run this in the project's folder") from None
 
 
 def run_all(grid: Grid, jobs: int) -> list[str]:
@@ -84,7 +103,7 @@ def remove_outdated(names: list[str]) -> None:
     """Remove what failed runs have left of an earlier one (dvc's cache keeps it): the report must not show numbers of
     other settings. dvc itself would not make the report at all.
     """
-    with Repo() as repo:
+    with repository() as repo:
         for name in names:
             outdated = set(repo.status(targets=[f"{stage}@{name}" for stage in RUN_STAGES]))
             for stage in repo.index.stages:
@@ -99,35 +118,36 @@ def main(
     """Bring the whole experiment up to date: corpora, then all runs side by side, then the report.
 
     Exit code 0: everything is up to date. 1: some runs failed; the report shows which, their output is in .state/logs.
-    2: a corpus could not be made. 130: interrupted; trainings have saved their states.
+    2: a corpus could not be made. 74: a folder cannot be written. 130: interrupted; trainings have saved their states.
 
     \b
     Examples:
       python -m pipelines.machine.repro --jobs 2
     """
+    with exit_codes(interrupted="interrupted: run it again to go on where it stopped"):
+        reproduce(jobs)
+
+
+def reproduce(jobs: int) -> None:
+    """What `main` says; ends the process."""
     started = time.monotonic()
-    try:
-        grid = Params.load(Path("params.yaml")).grid
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    grid = Params.load(Path("params.yaml")).grid
     for dataset in grid.datasets:
         if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
-    try:
-        failed = run_all(grid, jobs)
-    except KeyboardInterrupt:
-        print("interrupted: run it again to go on where it stopped", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    failed = run_all(grid, jobs)
     if failed:
         remove_outdated(failed)
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.
     code = dvc(["repro", "--single-item", "report"] if failed else ["repro"])
     print(f"took {duration(time.monotonic() - started)} with {jobs} jobs")
     for name in sorted(failed):
-        print(f"FAILED: {name}: see {state_root() / 'logs' / name}.log", file=sys.stderr)
+        log = state_root() / "logs" / f"{name}.log"
+        killed = KILLED.search(log.read_text(encoding="utf-8")) is not None
+        why = "killed, most likely because memory ran out (JOBS=1 takes less), " if killed else ""
+        print(f"FAILED: {name}: {why}see {log}", file=sys.stderr)
     raise SystemExit(FAILED if failed or code else 0)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

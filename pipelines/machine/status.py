@@ -1,7 +1,6 @@
 """Where every run of the grid stands: done, diverged, running, interrupted, failed or pending."""
 
 import os
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 from components.settings import of_corpus, of_run
-from pipelines.machine.repro import RUN_STAGES
+from pipelines.machine.repro import RUN_STAGES, repository
+from textvae.command_line import run
 from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
-from textvae.errors import TextVAEError
+from textvae.errors import exit_codes
 from textvae.files import read_json
 from textvae.objectives import alternatives
 from textvae.progress import duration
@@ -133,28 +133,37 @@ def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict
 
 
 def main() -> None:
+    """Say of every run of params.yaml where it stands: done, diverged, running, interrupted, failed or pending.
+
+    Nothing is changed. Exit code 2: params.yaml is wrong.
+
+    \b
+    Examples:
+      python -m pipelines.machine.status
+    """
+    with exit_codes():
+        show()
+
+
+def show() -> None:
     """Print one line per run."""
-    try:
-        params = Params.load(Path("params.yaml"))
-        points = params.grid.points()
-        edited = stages_of_other_code()
-        outdated = {point: edited | outdated_stages(params, point) & set(RUN_STAGES) for point in points}
-        width = max(len(point.name) for point in points)
-        with Repo() as repo:
-            changed = text_has_changed(repo)
-            current = {one for point in points for one in fingerprints(params, point, changed)}
-            unfinished = unfinished_trainings(current)
-            for point in points:
-                todo = stages_to_run(repo, point)
-                state = state_of(point, todo if todo is None else todo | outdated[point], unfinished)
-                print(f"{point.name:<{width}}  {state}", flush=True)
-    except TextVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    params = Params.load(Path("params.yaml"))
+    points = params.grid.points()
+    edited = stages_of_other_code()
+    outdated = {point: edited | outdated_stages(params, point) & set(RUN_STAGES) for point in points}
+    width = max(len(point.name) for point in points)
+    with repository() as repo:
+        changed = text_has_changed(repo)
+        current = {one for point in points for one in fingerprints(params, point, changed)}
+        unfinished = unfinished_trainings(current)
+        for point in points:
+            todo = stages_to_run(repo, point)
+            state = state_of(point, todo if todo is None else todo | outdated[point], unfinished)
+            print(f"{point.name:<{width}}  {state}", flush=True)
     states = state_root()
     used = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())
     print(f"training states: {used / 1e6:,.1f} MB in {states}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ import typer
 
 from components.publish import run_record
 from components.settings import resolve
+from textvae.command_line import run
 from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError, exit_codes
 from textvae.files import fingerprint, read_json, replaced, write_json
@@ -213,4 +214,4 @@ def run_all(trials: list[Trial], jobs: int, table: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

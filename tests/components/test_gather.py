@@ -84,3 +84,13 @@ def test_a_result_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> No
     write_json(given["ngram"], {key: value for key, value in read_json(given["ngram"]).items() if key != "seed"})
     with pytest.raises(DataError, match=r"ngram\.json does not say its seed"):
         gather(**given, run=tmp_path / "gathered")
+
+
+def test_a_link_that_leaves_a_result_is_not_followed(tmp_path: Path) -> None:
+    write_full_experiment(tmp_path)
+    given = results_of(tmp_path / "runs/sotu/vae_mine/1", tmp_path / "artifacts")
+    (tmp_path / "secret").write_text("of this machine")
+    (given["evaluation"] / "more.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataError, match=r"more\.json is a link to .*secret, outside of"):
+        gather(**given, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

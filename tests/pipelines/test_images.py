@@ -1,6 +1,7 @@
 """The images: what each holds and is for, and that building one says what went wrong."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fake_engine import FakeEngine
 from components import __main__ as check
 from pipelines.cluster.resources import Cluster
 from pipelines.containers import images
-from textvae.errors import UnavailableError
+from textvae.errors import DataError, UnavailableError
 from textvae.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,25 @@ def test_a_build_gets_the_files_of_the_commit_and_no_others(tmp_path: Path) -> N
     assert {"docker", "textvae", "components", "constraints.txt", "wheels", "requirements"} <= found
     assert not {".git", ".venv", "mlflow.db", "runs", "project.tar"} & found
     assert [path.name for path in (tmp_path / "context/wheels").iterdir()] == ["torch-1-cp311.whl"]
+
+
+def test_a_build_gets_nothing_that_a_link_leads_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the folder of wheels nor from the commit: whoever has the image has what is in it."""
+    (tmp_path / "secret").write_text("of this machine")
+    for name in ("here", "first", "second"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here/torch-1-cp311.whl").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataError, match=r"torch-1-cp311\.whl is a link to .*secret"):
+        images.export(tmp_path / "first", tmp_path / "here")
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "link").symlink_to(tmp_path / "secret")
+    git = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    for command in (["init", "--quiet"], ["add", "link"], ["commit", "--quiet", "-m", "a link"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(images, "ROOT", repository)
+    with pytest.raises(DataError, match=r"the commit has what no image may: .*link"):
+        images.export(tmp_path / "second", None)
 
 
 @pytest.fixture

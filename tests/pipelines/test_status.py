@@ -1,25 +1,31 @@
 """What `make status` says of a run, from what dvc, the training's state and the log say."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import PARAMS, write_corpus, write_params
+from faults import the_error
+from tiny_project import PARAMS, ROOT, write_corpus, write_params
 
 from components.settings import resolve
+from pipelines.machine import repro, status
 from pipelines.machine.repro import RUN_STAGES
 from pipelines.machine.status import (
     fingerprints,
     outdated_stages,
+    show,
     stages_of_other_code,
     state_of,
     unfinished_trainings,
 )
+from textvae.command_line import run
 from textvae.config import GridPoint, Params
 from textvae.files import read_json, write_json
+from tracking import ui
 
 POINT = GridPoint("tiny", "vae_mine", "1")
 SAID: dict[str, Any] = {"epoch": 2, "epochs": 5, "tokens_per_second": 1234.5, "seconds_left": 75.0}
@@ -173,3 +179,64 @@ def test_a_run_is_not_done_whose_code_has_changed(folder: Path, trained: Params)
 def test_a_reader_that_has_changed_reads_the_text_anew(folder: Path, trained: Params) -> None:
     edited(folder / "settings/tiny/fetch.json", "reader_sha256")
     assert outdated_stages(trained, POINT) == {"fetch", *RUN_STAGES}
+
+
+# --- where there is no git, no dvc, no way to write ------------------------------------------------------------------
+
+
+def test_status_needs_no_git(folder: Path, trained: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    show()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == [point.name for point in trained.grid.points()]
+    assert any("interrupted (epoch 2/5" in line for line in lines)
+
+
+def test_status_without_dvc_or_settings_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with the_error(capsys, 2, "params.yaml cannot be read"):
+        status.main()
+    write_params(folder, PARAMS)
+    with the_error(capsys, 69, "dvc: you are not inside of a DVC repository"):
+        status.main()
+
+
+def test_help_is_no_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "--help"])
+    for main in (status.main, ui.main, repro.main):
+        with pytest.raises(SystemExit) as ended:
+            run(main)
+        assert ended.value.code == 0
+        assert "Examples:" in capsys.readouterr().out
+
+
+def test_make_repro_says_what_it_may_not_write(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(folder, PARAMS)
+    (folder / "state").write_text("a file, where a folder should be")
+    monkeypatch.setattr(repro, "dvc", lambda *_: 0)
+    with the_error(capsys, 74, "state", "put that right"):
+        repro.main(jobs=1)
+
+
+@pytest.mark.parametrize(("said", "why"), [("exited with -9", "memory ran out (JOBS=1"), ("exited with 65", "")])
+def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: str, why: str
+) -> None:
+    write_params(folder, PARAMS)
+
+    def failing(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
+        if log is not None:
+            log.write_text(f"ERROR: failed to reproduce 'train': failed to run: python, {said}\n")
+        return int(log is not None)
+
+    monkeypatch.setattr(repro, "dvc", failing)
+    monkeypatch.setattr(repro, "remove_outdated", lambda names: None)
+    with pytest.raises(SystemExit) as ended:
+        repro.main(jobs=1)
+    assert ended.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("FAILED: tiny-") and why in line for line in lines)
+    assert bool(why) == ("killed" in lines[0])

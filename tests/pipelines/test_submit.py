@@ -169,3 +169,11 @@ def test_compiling_needs_no_server(tmp_path: Path, capsys: pytest.CaptureFixture
     assert submitted(None, compiled=tmp_path / "p.yaml") == 0  # type: ignore[arg-type]
     assert "2 runs" in capsys.readouterr().out
     assert "exec-train" in (tmp_path / "p.yaml").read_text()
+
+
+def test_a_password_in_the_host_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submitted("http://me:pa-ss@127.0.0.1:1/pipeline?token=SECRET") == 69
+    said = capsys.readouterr().err
+    assert "127.0.0.1:1/pipeline does not answer" in said
+    assert "pa-ss" not in said
+    assert "SECRET" not in said

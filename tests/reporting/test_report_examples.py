@@ -110,3 +110,21 @@ def test_the_examples_of_the_fixture_have_the_steps_form() -> None:
     source = Path(step.__file__).read_text(encoding="utf-8")
     for key in examples("sotu", "vae_mine", 1):
         assert f'"{key}"' in source or key in ("dataset", "system", "seed", "status", "failure")
+
+
+def test_what_a_browser_or_a_terminal_would_obey_is_shown_instead(tmp_path: Path) -> None:
+    """A corpus may hold it as a word: in tables, figures and their descriptions, report.html and report.md."""
+    settings = write_full_experiment(tmp_path)
+    odd, word = "\x1b]0;title\x07 \x9b31m \u202egnorw", "c\x1bat$\\bad$"
+    vocabulary = tmp_path / "corpora/sotu/corpus/vocabulary.json"
+    vocabulary = vocabulary if vocabulary.exists() else next(tmp_path.rglob("vocabulary.json"))
+    content = read_json(vocabulary)
+    write_json(vocabulary, {**content, "words": [word if one == "cat" else one for one in content["words"]]})
+    path = tmp_path / "runs/sotu/vae_mine/1/examples.json"
+    write_json(path, {**read_json(path), "prior": {"greedy": [odd], "ancestral": []}})
+    reports = make(tmp_path, settings)
+    for name in ("report.html", "report.md"):
+        assert not re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", (reports / name).read_text(encoding="utf-8"))
+    text = (reports / "report.html").read_text(encoding="utf-8")
+    assert r"\u001b]0;title\u0007 \u009b31m \u202egnorw" in text
+    assert r">c\u001bat$\bad$</text>" in text

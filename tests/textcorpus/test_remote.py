@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_a_file_at_a_uri_gives_the_sentences_of_the_file(tmp_path: Path, memory:
     }
     lines, remote = fetched(tmp_path / "remote", path=uris[store])
     assert lines == expected
-    assert remote["origin"] == {"path": uris[store], "sha256": said["origin"]["sha256"]}
+    path = uris[store].partition("?")[0]  # behind it there may be secrets
+    assert remote["origin"] == {"path": path, "sha256": said["origin"]["sha256"]}
 
 
 def test_a_folder_at_a_uri_gives_what_the_folder_gives(tmp_path: Path, memory: Any) -> None:
@@ -195,3 +197,28 @@ def test_a_sha256_without_a_path_is_refused() -> None:
     source = {"urls": [{"url": "http://a/b.txt", "sha256": "0" * 64}], "sha256": "0" * 64}
     with pytest.raises(SettingsError, match="`sha256` is for `package` and `path`"):
         validated(FetchSettings, {"dataset": "mine", **source}, "source")
+
+
+def test_a_secret_in_an_address_is_neither_shown_nor_written_down(
+    tmp_path: Path, web: Web, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signed address, say: what the store answers, or a client says of it."""
+    secret = "?X-Signature=SECRET"
+    url = web.at(f"/text.txt{secret}", file(NUMBERED_TEXT))
+    url = url.replace("http://", "http://me:pa-ss@")
+    _, said = fetched(tmp_path / "raw", path=url)
+    everything = json.dumps(said) + "".join(capsys.readouterr())
+    assert f"{web.server_port}/text.txt" in said["origin"]["path"]
+    web.at(f"/text.txt{secret}", status(403))
+    web.at(f"/gone.txt{secret}", status(404))
+    for address in (
+        url,
+        url.replace("text", "gone"),
+        url.replace("http:", "nowhere:"),
+        "http://me:pa-ss@127.0.0.1:1/a",
+    ):
+        with pytest.raises(TextVAEError) as caught:
+            fetched(tmp_path / "other", path=address)
+        everything += str(caught.value)
+    assert "ECRET" not in everything
+    assert "pa-ss" not in everything

@@ -15,7 +15,7 @@ import pytest
 from faults import killed_within, raising, the_error
 
 from textvae.errors import UnavailableError, exit_codes
-from tracking import connect, place
+from tracking import connect, place, ui
 from tracking.place import check_database, explained, make_database
 
 pytest_plugins = ["tracking_fixtures"]
@@ -149,3 +149,11 @@ def test_what_is_waited_for_is_said_again_and_again(
             said += capsys.readouterr().err
     capsys.readouterr()
     assert "waiting" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_make_ui_serves_nothing_that_a_link_leads_to(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connect()
+    (repository / "mlartifacts").mkdir()
+    (repository / "mlartifacts" / "text").symlink_to("/etc/hostname")
+    with the_error(capsys, 65, "text is a link to /etc/hostname, outside of"):
+        ui.main()
