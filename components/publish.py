@@ -46,7 +46,7 @@ def publish(
     Run it as often as you like, after `dvc pull` too: a row is found by the hash of its settings, data, seed and code,
     so nothing appears twice and a changed setting is a new row. What a run directory no longer has goes from its row
     too. Exit code 65: a file is damaged, of another run, or a link that leads out; or MLflow refuses what it is told.
-    69: MLflow does not answer. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
+    69: MLflow does not answer. 74: the disk under it is full. The store is $MLFLOW_TRACKING_URI, else mlflow.db at
     the repository's root; the experiment is $MLFLOW_EXPERIMENT_NAME, else textvae. Where $MLFLOW_RUN_ID names a run,
     the rows are nested under it. Models are registered as textvae-DATASET.
 
