@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import the_error
+from machine_faults import the_error
 from tiny_project import PARAMS, ROOT, write_corpus, write_params
 
 from components.settings import resolve

@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from faults import STEPS, arguments_of, lacking_memory, raising, step_named, system_error, the_error
+from machine_faults import STEPS, arguments_of, lacking_memory, raising, step_named, system_error, the_error
 
 from components import step as step_module
 from textvae.errors import IO_ERROR_EXIT_CODE, MEMORY_EXIT_CODE, MemoryLackError, exit_codes

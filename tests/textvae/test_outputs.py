@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from faults import STEPS, killed_within, outputs_of, step_named
+from machine_faults import STEPS, killed_within, outputs_of, step_named
 
 from textvae import outputs
 from textvae.errors import SettingsError, UnavailableError

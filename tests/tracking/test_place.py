@@ -12,7 +12,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
-from faults import killed_within, raising, the_error
+from machine_faults import killed_within, raising, the_error
 
 from textvae.errors import UnavailableError, exit_codes
 from tracking import connect, place, ui
