@@ -108,7 +108,7 @@ def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_na
         own = fingerprint({"kind": "pipeline", "run": pipeline_run})
         record = replace(record, fingerprint=own, name=pipeline_name or f"pipeline {pipeline_run}", tags=tags)
     tell(record.name, store.publish(record))
-    return str(store.find(record.fingerprint)[0].info.run_id), bool(pipeline_run)
+    return store.run_id(record.fingerprint), bool(pipeline_run)
 
 
 def run_record(directory: Path, reduced: bool) -> Record:

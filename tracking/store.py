@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textvae.errors import DataError
+from textvae.addresses import shown
+from textvae.errors import DataError, UnavailableError
 from tracking.place import (
     REQUEST_LIMITS,
     check_database,
@@ -53,6 +54,13 @@ class Store:
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         runs = self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time ASC"])
         return list(runs)
+
+    def run_id(self, fingerprint: str) -> str:
+        """Of the row with this fingerprint. Raises UnavailableError where somebody has just removed it."""
+        with explained(self.uri, "the row of the report"):
+            if found := self.find(fingerprint):
+                return str(found[0].info.run_id)
+        raise UnavailableError(f"MLflow at {shown(self.uri)}: a row was removed while it was published; run this again")
 
     def create(self, fingerprint: str, name: str, tags: Mapping[str, str], started: int | None = None) -> Run:
         """A new row, RUNNING until something ends it."""

@@ -22,7 +22,7 @@ from components.settings import resolve
 from textvae.command_line import run
 from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError, exit_codes
-from textvae.files import fingerprint, read_json, replaced, write_json
+from textvae.files import check_links, fingerprint, read_json, replaced, write_json
 from textvae.progress import progress
 from textvae.strict import Frozen, Name, Seed, read_yaml, validated
 from tracking import connect
@@ -149,7 +149,8 @@ def write_table(trials: list[Trial], path: Path) -> None:
 
 
 def publish(trial: Trial) -> None:
-    """Show a finished trial in MLflow, in an experiment beside the runs'."""
+    """Show a finished trial in MLflow, in an experiment beside the runs'. Raises DataError for a link out of it."""
+    check_links(trial.folder)
     os.environ["MLFLOW_EXPERIMENT_NAME"] = EXPERIMENT
     record = run_record(trial.folder, trial.reduced)
     tags = {**record.tags, "kind": "trial", "split": "valid", "changes": trial.changes}

@@ -157,3 +157,14 @@ def test_make_ui_serves_nothing_that_a_link_leads_to(repository: Path, capsys: p
     (repository / "mlartifacts" / "text").symlink_to("/etc/hostname")
     with the_error(capsys, 65, "text is a link to /etc/hostname, outside of"):
         ui.main()
+
+
+def test_a_row_that_is_asked_for_once_more_may_be_gone_or_its_server_away(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect()
+    with pytest.raises(UnavailableError, match="a row was removed while it was published"):
+        store.run_id("0a")
+    monkeypatch.setattr(store, "find", raising(ConnectionError("cut off")))
+    with pytest.raises(UnavailableError, match=r"the row of the report|failed: cut off"):
+        store.run_id("0a")
