@@ -258,11 +258,13 @@ def import_client(limits: Mapping[str, str]) -> type[MlflowClient]:
         os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient
+    except ImportError as error:
+        raise UnavailableError(f"mlflow is not installed ({error}): install the project's extra `tracking`") from None
     except MemoryError:
         raise
-    except Exception as error:  # where its own packages do not fit each other, of any kind
+    except Exception as error:  # where what it imports does not fit it, of any kind
         raise UnavailableError(
-            f"mlflow cannot be imported ({one_line(error)}): install the project's extra `tracking`"
+            f"mlflow cannot be imported ({one_line(error)}): install the project's extra `tracking` again"
         ) from None
     for name in ("mlflow", "mlflow.store.db.utils", "urllib3", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is raised, and then said once
