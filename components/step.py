@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from textvae.config import validated
 from textvae.errors import DataError, SettingsError, exit_codes
 from textvae.files import write_json, written_when_complete
+from textvae.integrity import write_sealed
 from textvae.provenance import Stopwatch
 
 IDENTITY = ("dataset", "system", "seed")
@@ -115,7 +116,7 @@ class Step:
             metadata = self(**{p.name: parsed(p, options[p.name]) for p in self.parameters})
             if timings is not None:
                 identity = {key: metadata[key] for key in IDENTITY if key in metadata}
-                write_json(timings, {**identity, **stopwatch.read()})
+                write_sealed(timings, {**identity, **stopwatch.read()})
             if executor_input is not None:
                 write_executor_output(json.loads(executor_input), metadata)
 
