@@ -69,7 +69,7 @@ def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str 
     if kinds_of(tensors) != kinds_of(network.state_dict()):
         raise DataError(f"{file} does not fit {about}: the folder is a mixture of two models: train it again")
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not all(torch.isfinite(end) for end in tensor.aminmax()):  # which a NaN passes through
             raise DataError(f"{file}: {name} has weights that are not finite, of no use: train it again")
     network.load_state_dict(tensors)
     return Model(config, vocabulary, network.to(resolve_device(device)).eval())

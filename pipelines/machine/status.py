@@ -43,7 +43,7 @@ def outdated_stages(params: Params, point: GridPoint) -> set[str]:
     for name, content in wanted.items():
         file = Path("settings", point.dataset, f"{name}.json")
         written = read_json(file) if file.exists() else content
-        if any(written.get(key) != value for key, value in content.items()):
+        if not isinstance(written, dict) or any(written.get(key) != value for key, value in content.items()):
             outdated.add(name.split("/")[-1])
     if outdated & {"fetch", "preprocess", "train"}:
         return outdated | set(RUN_STAGES)

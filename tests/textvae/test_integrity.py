@@ -32,6 +32,7 @@ from textvae.files import read_json, write_json
 from textvae.integrity import CHECKSUM, read_sealed, write_sealed
 from textvae.records import CorpusFile, Source, VocabularyFile, read_record
 from textvae.sealed_parquet import samples_metadata
+from tracking.registry import content_of
 
 MODEL_FILES = ("config.json", "model.safetensors", "vocabulary.json")
 CORPUS_FILES = ("corpus.json", "train.parquet", "valid.parquet", "test.parquet", "vocabulary.json")
@@ -232,6 +233,16 @@ def test_another_system_s_weights_are_refused(model: Path, corpus: Corpus, tmp_p
     take(model / "model.safetensors", other / "model.safetensors")
     with pytest.raises(DataError, match=r"model\.safetensors is damaged, or another's"):
         load(model)
+
+
+def test_a_model_is_not_registered_with_weights_that_are_damaged(model: Path) -> None:
+    before = content_of(model)
+    for name in ("model.safetensors", "vocabulary.json"):
+        flip(model / name, -30)
+        with pytest.raises(DataError, match=f"{name} is damaged, or another's"):
+            content_of(model)
+        flip(model / name, -30)
+    assert content_of(model) == before
 
 
 def test_what_is_not_opened_need_not_be_there(model: Path) -> None:
