@@ -625,8 +625,8 @@ MUTANTS = [
     Mutant(
         "the sweep is judged on the test set",
         "components/evaluate.py",
-        'corpus / f"{split}.parquet"',
-        'corpus / "test.parquet"',
+        "data.sentences(split)",
+        'data.sentences("test")',
         "pipelines/test_sweep.py",
     ),
 ]
