@@ -580,7 +580,8 @@ def test_the_curve_beside_the_states_is_that_of_the_state_a_training_goes_on_fro
 def test_a_training_goes_on_past_damaged_states_and_its_numbers_are_the_same(
     system: str, harmed: int, corpus: Corpus, store: Callable[[str], StateStore], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From the state before, or anew. A state whose checksum is right and whose parts are not is passed over, too."""
+    """From the state before, or anew, where the checksums are right and the parts are not: another version's. Of one of
+    them the weights are taken before its optimiser turns out to be missing."""
 
     class AfterTenSteps(StopRequest):
         steps = 0
@@ -599,8 +600,8 @@ def test_a_training_goes_on_past_damaged_states_and_its_numbers_are_the_same(
     assert len(kept.files()) == 2
     for file in kept.files()[-harmed:]:
         other = load_state(file)
-        other["network"] = {name: tensor[:1] for name, tensor in other["network"].items()}
-        save_state(file, {key: value for key, value in other.items() if file == kept.files()[0] or key != "at"})
+        other["optimizers" if file == kept.files()[0] else "at"] = {}
+        save_state(file, other)
     outcome = Trainer(how, *sizes, seed=1, store=store("a")).run()
     assert outcome.curves == expected.curves
     assert same(outcome.weights, expected.weights)
