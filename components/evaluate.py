@@ -12,10 +12,10 @@ from torch import Tensor
 from components.step import Input, Output, step
 from textvae import checkpoint
 from textvae.config import EvaluationSettings, SplitName
-from textvae.corpus import Sentences
+from textvae.corpus_folder import CorpusFolder
 from textvae.errors import SettingsError
 from textvae.evaluation import MEASURES, measure
-from textvae.files import write_json
+from textvae.integrity import write_sealed
 
 
 @step
@@ -44,7 +44,9 @@ def evaluate(
     words: list[str] = []
     mu_ND = log_var_ND = torch.zeros(0, 0)
     if trained.network is not None:
-        sentences = Sentences.load(corpus / f"{split}.parquet", len(trained.vocabulary))
+        data = CorpusFolder.open(corpus)
+        data.refuse_other(trained.config["corpus_sha256"], model)
+        sentences = data.sentences(split)
         columns, mu_ND, log_var_ND = measure(trained.network, sentences, settings, int(trained.config["seed"]))
         metrics |= columns
         if len(mu_ND):
@@ -53,7 +55,7 @@ def evaluate(
             print(f"DIVERGED: {metrics['failure']['message']}; the report will show it as such", file=sys.stderr)
     evaluation.mkdir()
     write_posterior(evaluation / "posterior.parquet", words, mu_ND, log_var_ND)
-    write_json(evaluation / "metrics.json", metrics)
+    write_sealed(evaluation / "metrics.json", metrics, sorted(path.name for path in evaluation.iterdir()))
     return {key: value for key, value in metrics.items() if value is not None}
 
 

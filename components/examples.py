@@ -9,7 +9,8 @@ import numpy as np
 from components.step import Input, Output, step
 from textvae.config import ExamplesSettings
 from textvae.corpus import Sentences, hashed_order
-from textvae.files import write_json
+from textvae.corpus_folder import CorpusFolder
+from textvae.integrity import write_sealed
 from textvae.latent import TextVAE, load
 from textvae.progress import progress
 
@@ -40,14 +41,16 @@ def examples(
             made = trained.sample(settings.sentences, temperature=temperature, max_length=settings.max_length)
             found["prior"][name] = [one.text for one in made]
         if trained.network.kind == "vae":
-            found |= of_sentences(trained, corpus, settings)
-    write_json(examples, {**trained.identity, **found})
+            data = CorpusFolder.open(corpus)
+            data.refuse_other(trained.config["corpus_sha256"], model)
+            found |= of_sentences(trained, data, settings)
+    write_sealed(examples, {**trained.identity, **found})
     return trained.identity
 
 
-def of_sentences(trained: TextVAE, corpus: Path, settings: ExamplesSettings) -> dict[str, Any]:
+def of_sentences(trained: TextVAE, data: CorpusFolder, settings: ExamplesSettings) -> dict[str, Any]:
     """What needs sentences and their codes."""
-    train, test = (Sentences.load(corpus / f"{name}.parquet", len(trained.vocabulary)) for name in ("train", "test"))
+    train, test = data.sentences("train"), data.sentences("test")
     chosen, indices = choose(trained, test, settings)
     texts = [trained.vocabulary.decode(chosen[n]) for n in range(len(chosen))]
     mu_ND, _ = trained.encode(chosen)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from components.step import Input, Output, step
 from textvae.config import NgramSettings
-from textvae.files import write_json
+from textvae.corpus_folder import CorpusFolder
+from textvae.integrity import write_sealed
 from textvae.perplexities import Text, perplexities, read_identity, words_by_id
 from textvae.progress import progress
-from textvae.vocabulary import Vocabulary
 
 SHOWN = ("fppl", "rppl", "rppl_pad", "cut")
 
@@ -34,17 +34,18 @@ def ngram(
       python -m components.ngram --samples runs/sotu/vae_mine/1/samples.parquet --corpus corpora/sotu/corpus \\
           --settings '{"order": 5}' --ngram /tmp/ngram.json
     """
-    vocabulary = Vocabulary.load(corpus / "vocabulary.json")
+    data = CorpusFolder.open(corpus)
+    vocabulary = data.vocabulary
     words = words_by_id(vocabulary)
     with progress("ngram", None, "sentences") as bar:
         train, test, generated = (
-            Text(path, words, bar) for path in (corpus / "train.parquet", corpus / "test.parquet", samples)
+            Text(path, words, bar) for path in (data.file("train.parquet"), data.file("test.parquet"), samples)
         )
-        identity = read_identity(generated, train)
+        identity = read_identity(generated, data)
         measured = None if identity["status"] == "diverged" else generated
         measures, warnings = perplexities(train, test, measured, vocabulary, settings)
         longer = train.longer(identity["max_length"])
-    write_json(ngram, {**identity, **measures})
+    write_sealed(ngram, {**identity, **measures})
     if longer:
         warnings.append(
             f"{longer:,} training sentences have more words than sampling.max_length ({identity['max_length']}), which "

@@ -1,6 +1,5 @@
 """Everything measured -> MLflow, made equal to the run directories. It writes no file: no output has a run id."""
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ from typing import Annotated, Any
 from pyarrow import parquet
 
 from components.step import Input, step
+from reporting.artifacts import read_content, read_curves
 from reporting.names import dataset_name, styles, system_name
 from textvae.config import ReportSettings
 from textvae.errors import DataError
-from textvae.files import check_links, fingerprint, read_json
+from textvae.files import check_links, fingerprint
 from tracking import Record, RunIdentity, connect, epoch_points, numbers, page, registry
 from tracking.run_directories import check_identity, run_directories, with_models
 from tracking.store import Store
@@ -117,10 +117,11 @@ def run_record(directory: Path, reduced: bool) -> Record:
     Raises DataError for a file that is missing, is not what its step writes, or is of another run.
     """
     check_identity(directory)
-    config, timings = read_json(directory / "model/config.json"), read_json(directory / "timings/train.json")
+    config = read_content("config", directory / "model/config.json")
+    timings = read_content("timings", directory / "timings/train.json")
     if (measured := directory / "evaluation/metrics.json").is_file():
         # What train calls finished, evaluate may find to be of no use.
-        config |= {key: read_json(measured)[key] for key in ("status", "failure")}
+        config |= {key: read_content("metrics", measured)[key] for key in ("status", "failure")}
     try:
         own = RunIdentity(
             **{key: config[key] for key in ("dataset", "system", "seed", "settings", "corpus_sha256")},
@@ -138,7 +139,7 @@ def run_record(directory: Path, reduced: bool) -> Record:
             tags=tags,
             params=own.params,
             # When an epoch ended is in no file: its points carry the time at which training did.
-            curves=[point for row in read_lines(directory / "curves.jsonl") for point in epoch_points(row, ended)],
+            curves=[point for row in read_curves(directory / "curves.jsonl") for point in epoch_points(row, ended)],
             metrics=final_metrics(directory, config["selected"] or {}),
             artifacts={name: directory / name for name in RUN_ARTIFACTS if (directory / name).is_file()},
             started=started,
@@ -153,7 +154,7 @@ def candidate_records(path: Path, of: RunIdentity, run: Record) -> list[Record]:
     """The trainings of a setting that was a list of values, one row each; none where it was not."""
     if not path.is_file():
         return []
-    account = read_json(path)
+    account = read_content("candidates", path)
     setting, rule = account["setting"], account["rule"]
     records = []
     for one in account["candidates"]:
@@ -198,9 +199,9 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
     metrics = {f"selected_{key}": value for key, value in numbers(selected).items()}
     evaluation, ngram = directory / "evaluation/metrics.json", directory / "ngram.json"
     if evaluation.is_file():
-        metrics |= {key: value for key, value in numbers(read_json(evaluation)).items() if key != "seed"}
+        metrics |= {key: value for key, value in numbers(read_content("metrics", evaluation)).items() if key != "seed"}
     if ngram.is_file():
-        measured = read_json(ngram)
+        measured = read_content("ngram", ngram)
         metrics |= {key: value for key, value in numbers(measured).items() if key.startswith(("fppl", "rppl", "cut"))}
         metrics |= {f"real_text_{key}": value for key, value in numbers(measured["real_text"]).items()}
     return metrics
@@ -209,9 +210,11 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
 def entry(directory: Path, record: Record) -> registry.Entry:
     """What the registry needs to know of a run's model: what the validation set said of the epoch that was kept."""
     model = directory / "model"
-    config = read_json(model / "config.json")
+    config = read_content("config", model / "config.json")
     epoch, training = config["selected"]["epoch"], config["settings"]["training"]
-    [row] = [row for row in read_lines(directory / "curves.jsonl") if row["epoch"] == epoch]
+    row = next((row for row in read_curves(directory / "curves.jsonl") if row["epoch"] == epoch), None)
+    if row is None:
+        raise DataError(f"{directory / 'curves.jsonl'} lacks the epoch that was kept, {epoch}; run train again")
     valid_on = f"{training.get('iw_sentences')} x {training.get('iw_samples')} of {config['corpus_sha256'][:12]}"
     tags = {key: record.tags[key] for key in ("dataset", "system", "seed")}
     valid = row.get("valid_nll_iw"), row.get("valid_mi"), valid_on
@@ -227,16 +230,6 @@ def samples_text(directory: Path, file: Path) -> dict[str, Path]:
     sentences = parquet.ParquetFile(samples).iter_batches(SHOWN_SAMPLES, columns=["sentence"])
     file.write_text("".join(f"{one}\n" for one in next(sentences, {"sentence": []})["sentence"]), encoding="utf-8")
     return {"samples.txt": file}
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines. Raises DataError where it is missing or damaged."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the train step again, or `dvc pull`") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); run the train step again") from None
 
 
 def report_record(reports: Path) -> Record:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.step import Input, Output, step
 from textvae import checkpoint
 from textvae.config import SamplingSettings
 from textvae.generation import prior_samples
 from textvae.progress import progress
+from textvae.sealed_parquet import sealed_writer
 
 
 @step
@@ -32,7 +32,8 @@ def sample(
           --settings '{"sentences": 100, "temperature": 0}'
     """
     trained = checkpoint.load(model, device=settings.device)
-    about = {**trained.identity, "decoding": settings.decoding, "max_length": settings.max_length}
+    about = {**trained.identity, "corpus_sha256": trained.config["corpus_sha256"]}
+    about |= {"decoding": settings.decoding, "max_length": settings.max_length}
     schema = pa.schema(
         [
             ("sentence", pa.string()),
@@ -42,7 +43,7 @@ def sample(
         ],
         metadata={"textvae": json.dumps(about, sort_keys=True)},
     )
-    with pq.ParquetWriter(samples, schema) as writer:
+    with sealed_writer(samples, schema) as writer:
         if trained.network is None:
             writer.write_table(schema.empty_table())
             return about

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 
 from textvae.config import validated
 from textvae.errors import DataError, SettingsError, exit_codes
-from textvae.files import write_json
+from textvae.files import parsed_json, write_json
+from textvae.integrity import write_sealed
 from textvae.outputs import written_when_complete
 from textvae.provenance import Stopwatch
 
@@ -124,7 +125,7 @@ class Step:
             metadata = self(**{p.name: parsed(p, options[p.name]) for p in self.parameters})
             if timings is not None:
                 identity = {key: metadata[key] for key in IDENTITY if key in metadata}
-                write_json(timings, {**identity, **stopwatch.read()})
+                write_sealed(timings, {**identity, **stopwatch.read()})
             if executor_input is not None:
                 write_executor_output(json.loads(executor_input), metadata)
 
@@ -246,7 +247,7 @@ def read_settings(model: type[BaseModel], text: str) -> BaseModel:
     """Settings from JSON text or from a JSON file. Raises SettingsError naming what is wrong."""
     source = "--settings" if text.lstrip().startswith("{") else text
     try:
-        content = json.loads(text if source == "--settings" else Path(text).read_text(encoding="utf-8"))
+        content = parsed_json(text if source == "--settings" else Path(text).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"--settings {text}: no such file; `python -m components.settings` writes it") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Train one system on one corpus with one seed."""
 
+import hashlib
 import logging
 import sys
 from contextlib import ExitStack
@@ -10,10 +11,13 @@ from components.step import Input, Output, after_writing, step
 from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.corpus import Sentences
-from textvae.errors import SettingsError
-from textvae.files import read_json, write_json
+from textvae.corpus_folder import CorpusFolder
+from textvae.errors import DataError, SettingsError
+from textvae.files import write_json
+from textvae.integrity import write_sealed
 from textvae.live import shown_live
 from textvae.objectives import alternatives
+from textvae.records import MODEL_VERSION
 from textvae.selection import Candidate, choose
 from textvae.state import StateStore, StopRequest, curve_lines, stop_request, training_fingerprint
 from textvae.training import Outcome, Trainer
@@ -45,9 +49,13 @@ def train(
           --seed 1 --model runs/sotu/vae_mine/1/model --curves runs/sotu/vae_mine/1/curves.jsonl
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    vocabulary = Vocabulary.load(corpus / "vocabulary.json")
-    splits = {name: Sentences.load(corpus / f"{name}.parquet", len(vocabulary)) for name in ("train", "valid")}
-    corpus_sha256 = read_json(corpus / "corpus.json")["sha256"]
+    data = CorpusFolder.open(corpus)
+    if data.dataset != settings.dataset:
+        raise DataError(
+            f"{corpus} is the data set {data.dataset}, the settings are for {settings.dataset}: give its own"
+        )
+    vocabulary, corpus_sha256 = data.vocabulary, data.sha256
+    splits = {name: data.sentences(name) for name in ("train", "valid")}
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     setting, objectives = alternatives(settings.objective)
     if setting is not None and min(settings.training.iw_sentences, len(splits["valid"])) < 2:
@@ -73,8 +81,9 @@ def train(
     if setting is not None:
         chosen, account = choose(setting, candidates, splits["valid"], seed)
     outcome = chosen.outcome
-    about = {
-        "format_version": checkpoint.FORMAT_VERSION,
+    curve = curve_lines(identity, outcome.curves)
+    about: dict[str, Any] = {
+        "format_version": MODEL_VERSION,
         **identity,
         "status": "finished" if outcome.failure is None else "diverged",
         "failure": outcome.failure,
@@ -83,13 +92,12 @@ def train(
         "chosen": {} if setting is None else {setting: chosen.value},
         "settings": shown(chosen.settings),
         "corpus_sha256": corpus_sha256,
+        "curves_sha256": hashlib.sha256(curve.encode()).hexdigest(),
     }
-    write_model(model, outcome, about, vocabulary)
-    if account is not None:
-        write_json(model / "candidates.json", {**identity, **account})
+    about = write_model(model, outcome, about, vocabulary, None if account is None else {**identity, **account})
     if config is not None:
         write_json(config, about)
-    curves.write_text(curve_lines(identity, outcome.curves))
+    curves.write_text(curve, encoding="utf-8")
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
     return {**identity, "status": about["status"], **outcome.selected, **about["chosen"]}
@@ -120,14 +128,22 @@ def shown(settings: TrainSettings) -> dict[str, Any]:
     return {key: settings.model_dump()[key] for key in ("model", "training", "objective")}
 
 
-def write_model(folder: Path, outcome: Outcome, config: dict[str, Any], vocabulary: Vocabulary) -> None:
-    """Write a model directory; a diverged run's has no weights."""
+def write_model(
+    folder: Path,
+    outcome: Outcome,
+    config: dict[str, Any],
+    vocabulary: Vocabulary,
+    account: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a model directory; a diverged run's has no weights. Returns config.json, which has the others' hashes."""
     folder.mkdir()
     if outcome.failure is None:
         checkpoint.write_tensors(folder / checkpoint.WEIGHTS["best"], outcome.weights)
         checkpoint.write_tensors(folder / checkpoint.WEIGHTS["iw"], outcome.weights_iw)
     vocabulary.save(folder / "vocabulary.json")
-    write_json(folder / "config.json", config)
+    if account is not None:
+        write_sealed(folder / "candidates.json", account)
+    return write_sealed(folder / "config.json", config, sorted(path.name for path in folder.iterdir()))
 
 
 def print_epoch(row: dict[str, Any]) -> None:

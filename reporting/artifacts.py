@@ -10,24 +10,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from textvae import records
 from textvae.config import ReportSettings
 from textvae.errors import DataError
-from textvae.files import read_json
+from textvae.files import parsed_json, sha256_of_file
+from textvae.integrity import checked_file
+from textvae.sealed_parquet import samples_metadata
 
 Record = dict[str, Any]
 Found = dict[tuple[str, ...], tuple[Path, Any]]
 """(kind, data set, system, seed[, step]) to the file and its content."""
 KIND_OF_FILE = {
     "config.json": "config",
+    "candidates.json": "candidates",
     "metrics.json": "metrics",
     "ngram.json": "ngram",
     "curves.jsonl": "curves",
     "examples.json": "examples",
     "samples.parquet": "samples",
 }
+RECORDS: dict[str, type[records.Record]] = {
+    "config": records.ModelConfig,
+    "candidates": records.Candidates,
+    "metrics": records.Metrics,
+    "ngram": records.Ngram,
+    "examples": records.Examples,
+    "timings": records.Timings,
+}
+"""What each kind of JSON file says."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
         for folder in path.parents:
             identities_below[folder].add(run)
     for path in timings:
-        content = read_json(path)
+        content = read_content("timings", path)
         # The times of a step that does not say whose they are (an older file) are of the run they lie beside.
         owners = {identity(path, content)} if "system" in content else identities_below[path.parent.parent]
         if len(owners) == 1:
@@ -136,13 +146,13 @@ def collect(runs: Sequence[Path], corpora: Sequence[Path], settings: ReportSetti
     statistics: Found = {}
     for path in files(corpora):
         if path.name == "corpus.json":
-            content = read_json(path)
+            content = records.read_record(path, records.CorpusFile)
             add(statistics, ("corpus", require(path, content, "dataset")), path, content)
     grid = [(d, s, seed) for d in settings.datasets for s in settings.systems for seed in settings.seeds]
     return Experiment(
         settings,
         [run_of(point, found) for point in grid],
-        {dataset: content for (_, dataset), (_, content) in statistics.items() if dataset in settings.datasets},
+        {d: statistics["corpus", d][1] for d in settings.datasets if ("corpus", d) in statistics},
         {dataset: path.parent for (_, dataset), (path, _) in statistics.items()},
     )
 
@@ -154,9 +164,16 @@ def run_of(point: tuple[str, str, str], found: Found) -> Run:
     curves = tuple(found["curves", *point][1]) if ("curves", *point) in found else ()
     timings = {key[-1]: content for key, (_, content) in found.items() if key[:-1] == ("timings", *point)}
     samples = found["samples", *point][0] if ("samples", *point) in found else None
-    posterior = found["metrics", *point][0].with_name("posterior.parquet") if "metrics" in parts else None
-    if posterior is not None and not posterior.is_file():
-        posterior = None
+    if "config" in parts and curves:
+        check_curves(parts["config"], found["curves", *point][0])
+    posterior = None
+    if "metrics" in parts:
+        about, stated = found["metrics", *point]
+        posterior = about.with_name("posterior.parquet")
+        if "files" in stated:
+            checked_file(posterior, about, stated["files"], "evaluate")
+        elif not posterior.is_file():
+            posterior = None
     return Run(*point, curves=curves, samples=samples, posterior=posterior, timings=timings, **parts)
 
 
@@ -183,29 +200,34 @@ def files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def read_content(kind: str, path: Path) -> Any:
-    """What a file says; of samples only whose they are. Raises DataError where it is damaged."""
+    """What a file says; of samples only whose they are. Raises DataError where it is damaged or says anything else."""
     if kind == "curves":
-        return read_lines(path)
-    if kind != "samples":
-        return read_json(path)
+        return read_curves(path)
+    return samples_metadata(path) if kind == "samples" else records.read_record(path, RECORDS[kind])
+
+
+def read_curves(path: Path) -> list[Record]:
+    """The rows of curves.jsonl. Raises DataError where it is missing, naming the line that is none."""
+    rows = []
     try:
-        return json.loads(pq.read_schema(path).metadata[b"textvae"])
-    except MemoryError:  # Arrow's own is an ArrowException
-        raise
-    except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
-        raise DataError(f"{path} does not say whose samples it has; run sample again") from None
-
-
-def read_lines(path: Path) -> list[Record]:
-    """The objects of a JSON-lines file. Raises DataError naming the line that is none."""
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} is missing; run the train step again, or `dvc pull`") from None
+    for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parsed_json(line)
+        except ValueError as error:
             raise DataError(f"{path}, line {number}: not JSON ({error}); run train again") from None
-        records.append(record)
-    return records
+        rows.append(records.checked_record(row, records.CurveRow, f"{path}, line {number},"))
+    return rows
+
+
+def check_curves(config: Record, path: Path) -> None:
+    """Raise DataError where curves.jsonl is not the one that train wrote with config.json."""
+    if config.get("curves_sha256") not in (None, sha256_of_file(path)):
+        raise DataError(
+            f"{path} is damaged, or another training's: config.json has another hash of it; run train again"
+        )
 
 
 def identity(path: Path, content: Any) -> tuple[str, str, str]:

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reporting.artifacts import Experiment
+from textvae.corpus_folder import CorpusFolder
 from textvae.errors import DataError
-from textvae.vocabulary import SPECIAL_WORDS, Vocabulary
+from textvae.vocabulary import SPECIAL_WORDS
 
 Ids = npt.NDArray[np.int64]
 NGRAMS = (1, 2, 3)
@@ -138,9 +139,10 @@ def text_profiles(experiment: Experiment, dataset: str) -> TextProfiles | None:
     runs = [run for run in experiment.runs_of(dataset) if run.samples is not None and run.status != "failed"]
     if folder is None or not runs or not (folder / "test.parquet").is_file():
         return None
-    words = [*SPECIAL_WORDS, *Vocabulary.load(folder / "vocabulary.json").words]
-    training = np.unique(Sentences.read(folder / "train.parquet").fingerprints())
-    test = Sentences.read(folder / "test.parquet")
+    data = CorpusFolder.open(folder)
+    words = [*SPECIAL_WORDS, *data.vocabulary.words]
+    training = np.unique(Sentences.read(data.file("train.parquet")).fingerprints())
+    test = Sentences.read(data.file("test.parquet"))
     generated = {}
     for run in runs:
         text = Sentences.read(run.samples)  # type: ignore[arg-type]

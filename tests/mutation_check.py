@@ -36,6 +36,56 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # --- what is read
+    Mutant(
+        "a damaged file of a model or a corpus is read, its hash or not",
+        "textvae/integrity.py",
+        "if found != files[path.name]:",
+        "if not files[path.name]:",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "a number in a JSON file may have lost a bit",
+        "textvae/integrity.py",
+        "if stated is not None and stated != fingerprint(content):",
+        "if stated == fingerprint([]):",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "a damaged file of samples is read, its hash or not",
+        "textvae/sealed_parquet.py",
+        "if place < 0 or stated != expected:",
+        "if place < 0:",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "any corpus of the name will do for a model",
+        "textvae/corpus_folder.py",
+        "if sha256 != self.sha256:",
+        "if sha256 is None:",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "weights that are not finite are opened",
+        "textvae/checkpoint.py",
+        "if not all(torch.isfinite(end) for end in tensor.aminmax()):",
+        "if not tensor.aminmax():",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "the checksum of a state leaves its tensors' values out",
+        "textvae/checkpoint.py",
+        "digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)",
+        "digest.update(b'')",
+        "textvae/test_state.py",
+    ),
+    Mutant(
+        "a training that starts anew keeps a part of the state that it could not take",
+        "textvae/training.py",
+        "self.restore(fresh)  #",
+        "self.restore(self.state())  #",
+        "textvae/test_state.py",
+    ),
     # --- what is reported
     Mutant(
         "q(z) lacks the sentence's own component",
@@ -575,8 +625,8 @@ MUTANTS = [
     Mutant(
         "the sweep is judged on the test set",
         "components/evaluate.py",
-        'corpus / f"{split}.parquet"',
-        'corpus / "test.parquet"',
+        "data.sentences(split)",
+        'data.sentences("test")',
         "pipelines/test_sweep.py",
     ),
     # --- what a machine, another process or somebody else does

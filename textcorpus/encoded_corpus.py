@@ -20,12 +20,12 @@ from textcorpus.splits import SPLITS, Split, keyed_hash
 from textcorpus.statistics import Repetitions, SplitStatistics
 from textvae.config import PreprocessSettings
 from textvae.errors import DataError
-from textvae.files import read_json, sha256_of_file, write_json
+from textvae.integrity import checked_file, write_sealed
 from textvae.progress import Progress, progress
+from textvae.records import CORPUS_VERSION, Source, read_record
 from textvae.tokenizer import UNKNOWN_FORMS, Tokenizer
 from textvae.vocabulary import UNK, Vocabulary
 
-FORMAT_VERSION = 1
 FEWEST_HELD_OUT = 2
 """Sentences in valid and in test: the estimators need a second sentence, for an error and for the MI."""
 NO_WORDS = UNKNOWN_FORMS | {"<s>", "</s>"}
@@ -53,7 +53,7 @@ def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) 
         statistics, repetitions, digest = encode(text, selection, vocabulary, corpus)
     splits = {split: statistics[split].summary() for split in SPLITS}
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": CORPUS_VERSION,
         "dataset": settings.dataset,
         "sha256": digest,
         "sentences": {split: splits[split]["sentences"] for split in SPLITS},
@@ -65,18 +65,16 @@ def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) 
         "settings": settings.model_dump(),
         "source": {key: source[key] for key in ("origin", "split", "tokenizer", "sentences", "dropped")},
     }
-    write_json(corpus / "corpus.json", content)
-    return content
+    return write_sealed(corpus / "corpus.json", content, sorted(path.name for path in corpus.iterdir()))
 
 
 def read_source(raw: Path, dataset: str) -> dict[str, Any]:
     """source.json. Raises DataError where it or a split is missing, of another data set, or not as fetch wrote it."""
-    source: dict[str, Any] = read_json(raw / "source.json")
-    if source.get("format_version") != FORMAT_VERSION or source.get("dataset") != dataset:
-        raise DataError(f"{raw} is not data set {dataset!r} as fetch writes it now; run fetch again")
-    for name, expected in source["sha256"].items():
-        if not (raw / name).is_file() or sha256_of_file(raw / name) != expected:
-            raise DataError(f"{raw / name} is missing, or not as fetch wrote it; run fetch again")
+    source = read_record(raw / "source.json", Source)
+    if source["dataset"] != dataset:
+        raise DataError(f"{raw} is the data set {source['dataset']}, not {dataset}; run fetch again")
+    for split in SPLITS:
+        checked_file(raw / f"{split}.txt", raw / "source.json", source["sha256"], "fetch")
     return source
 
 

@@ -11,11 +11,12 @@ from textcorpus.remote import called, named
 from textcorpus.splits import SPLITS, Split, documents_held_out, remove_shared, split_of_sentence
 from textvae.config import FetchSettings
 from textvae.errors import DataError
-from textvae.files import sha256_of_file, write_json
+from textvae.files import sha256_of_file
+from textvae.integrity import write_sealed
 from textvae.progress import progress
+from textvae.records import SOURCE_VERSION
 from textvae.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
 SENTENCES_PER_ADVANCE = 1000
 
 
@@ -46,7 +47,7 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
     if not counts["train"] or not counts["valid"]:
         raise DataError(f"{settings.dataset}: every sentence of train or valid is in another split too; add text")
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": SOURCE_VERSION,
         "dataset": settings.dataset,
         "tokenizer": tokenizer.description,
         "origin": source.origin,
@@ -57,7 +58,7 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
     }
     if source.notes:
         description["notes"] = [note + f" ({n:,} files)" * (n > 1) for note, n in source.notes.items()]
-    write_json(raw / "source.json", description)
+    write_sealed(raw / "source.json", description)
     return description
 
 

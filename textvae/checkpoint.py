@@ -3,15 +3,17 @@
 A model directory is self-contained and safe to open:
     model.safetensors      the weights with the best validation ELBO
     model_iw.safetensors   the weights of the epoch with the best validation NLL-IW
-    config.json            format version, identity, outcome, settings
+    config.json            format version, identity, outcome, settings, the hash of every other file and of the corpus
     vocabulary.json        words and the tokeniser's settings
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from textvae.config import ModelSettings, validated
+from textvae.config import ModelSettings
 from textvae.device import resolve_device
-from textvae.errors import DataError, SettingsError
-from textvae.files import read_json
+from textvae.errors import DataError
+from textvae.integrity import checked_file
 from textvae.networks import Network
+from textvae.records import MODEL_VERSION, ModelConfig, read_record
 from textvae.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
 WEIGHTS = {"best": "model.safetensors", "iw": "model_iw.safetensors"}
 
 
@@ -51,30 +53,31 @@ def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str 
 
     Args: path, as written by the train step; weights, by validation ELBO (`best`) or by NLL-IW (`iw`);
         device, `cpu`, `cuda` or `auto`.
-    Raises: DataError where a file is missing, damaged, or of another format version.
+    Raises: DataError where a file is missing, damaged, another's, or of another format version.
     """
     path = Path(path)
     if not (path / "config.json").exists() and (path / "model/config.json").exists():
         raise DataError(f"{path} is a run, not a model directory: give {path / 'model'}")
-    config = read_json(path / "config.json")
-    version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
-        raise DataError(f"{path} has format version {version}; this textvae reads {FORMAT_VERSION}: train it again")
-    vocabulary = Vocabulary.load(path / "vocabulary.json")
-    try:
-        if config["status"] != "finished":
-            return Model(config, vocabulary, None)
-        settings = validated(ModelSettings, config["settings"]["model"], "its settings")
-        network = Network(config["kind"], len(vocabulary), settings)
-    except (KeyError, TypeError, SettingsError) as error:
-        raise DataError(f"{path / 'config.json'} is not as train writes it ({error!r}): train it again") from None
-    file = path / WEIGHTS[weights]
+    about = path / "config.json"
+    config = read_record(about, ModelConfig)
+    vocabulary = Vocabulary.load(checked_file(path / "vocabulary.json", about, config["files"], "train"))
+    if config["status"] != "finished":
+        return Model(config, vocabulary, None)
+    network = Network(config["kind"], len(vocabulary), ModelSettings(**config["settings"]["model"]))
+    file = checked_file(path / WEIGHTS[weights], about, config["files"], "train")
     tensors, _ = read_tensors(file)
-    expected = network.state_dict()
-    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
-        raise DataError(f"{file} does not fit {path / 'config.json'}: the folder is a mixture of two models")
+    if kinds_of(tensors) != kinds_of(network.state_dict()):
+        raise DataError(f"{file} does not fit {about}: the folder is a mixture of two models: train it again")
+    for name, tensor in tensors.items():
+        if not all(torch.isfinite(end) for end in tensor.aminmax()):  # which a NaN passes through
+            raise DataError(f"{file}: {name} has weights that are not finite, of no use: train it again")
     network.load_state_dict(tensors)
     return Model(config, vocabulary, network.to(resolve_device(device)).eval())
+
+
+def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -129,17 +132,31 @@ def unflattened(value: Any, tensors: dict[str, Tensor]) -> Any:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a nested state of tensors and JSON values as one file, whole or not at all."""
     tensors: dict[str, Tensor] = {}
-    structure = flattened("state", state, tensors)
-    write_tensors(path, tensors, {"structure": json.dumps(structure), "format_version": str(FORMAT_VERSION)})
+    structure = json.dumps(flattened("state", state, tensors))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"structure": structure, "format_version": str(MODEL_VERSION)}
+    write_tensors(path, tensors, {**about, "checksum": checksum(structure, tensors)})
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a state written by `save_state`. Raises DataError where it is damaged or of another version."""
     tensors, metadata = read_tensors(path)
-    if metadata.get("format_version") != str(FORMAT_VERSION):
-        raise DataError(f"{path} is a state of another version: remove it, the training then starts afresh")
-    state: dict[str, Any] = unflattened(json.loads(metadata["structure"]), tensors)
+    if metadata.get("format_version") != str(MODEL_VERSION):
+        raise DataError(f"{path} is a state of another version")
+    structure = metadata.get("structure", "")
+    if metadata.get("checksum") != checksum(structure, tensors):
+        raise DataError(f"{path} is damaged: it is not what was written, by the checksum in it")
+    state: dict[str, Any] = unflattened(json.loads(structure), tensors)
     return state
+
+
+def checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of a state: its structure, and its tensors' (on the CPU) names, types, shapes, values."""
+    digest = hashlib.sha256(structure.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def cloned(network: torch.nn.Module) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ class Sentences:
             raise DataError(f"{path}: its tokens are {column.type}, not lists of ids; run preprocess again")
         if column.null_count or column.values.null_count:
             raise DataError(f"{path} has null sentences or null ids; run preprocess again")
-        flat = column.flatten().to_numpy().astype(np.int32)
+        flat = column.flatten().to_numpy()
         lengths = column.value_lengths().to_numpy()
         if len(lengths) == 0:
             raise DataError(f"{path} has no sentence; check the corpus and run preprocess again")
@@ -100,7 +100,7 @@ class Sentences:
             raise DataError(f"{path} has ids outside the vocabulary of {vocabulary_size}; run preprocess again")
         if len(flat) and flat.min() < UNK:
             raise DataError(f"{path} has PAD, BOS or EOS inside a sentence; run preprocess again")
-        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        return cls(flat.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,28 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in `path`. Raises DataError where the file is missing, not UTF-8 or not JSON."""
+    """The value in `path`. Raises DataError where the file is missing, may not be read, or is not JSON as it is written
+    here, without NaN."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is missing; run the step that writes it") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (PermissionError, IsADirectoryError) as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): let this user read it") from None
+    except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); remove it and run the step that writes it again") from None
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError where it is none, or has a number that is none."""
+
+    def refused(number: str) -> None:
+        raise ValueError(f"{number} is no number")
+
+    try:
+        return json.loads(text, parse_constant=refused)
+    except RecursionError:
+        raise ValueError("nested without end") from None
 
 
 def sha256_of_file(path: Path) -> str:

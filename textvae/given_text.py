@@ -6,11 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from textvae.corpus import Sentences
+from textvae.corpus_folder import CorpusFolder
 from textvae.errors import DataError
 from textvae.latent import LONGEST_TEXT, Texts, TextVAE
 from textvae.progress import progress
-from textvae.vocabulary import Vocabulary
 
 CHUNK = 1024
 """Sentences that are worked on at a time."""
@@ -62,9 +61,10 @@ def sentences_of(corpus: Path, model: TextVAE) -> Texts:
     """A text file's sentences, or the training sentences of preprocess's folder, which must have the model's words."""
     try:
         if corpus.is_dir():
-            if Vocabulary.load(corpus / "vocabulary.json").words != model.vocabulary.words:
+            data = CorpusFolder.open(corpus)
+            if data.vocabulary.words != model.vocabulary.words:
                 raise DataError(f"{corpus} has another vocabulary than {model.name}: give the corpus it was trained on")
-            return Sentences.load(corpus / "train.parquet", len(model.vocabulary))
+            return data.sentences("train")
         with corpus.open("rb") as stream:
             lines = list(read_lines(stream, str(corpus)))
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textvae.config import NgramSettings
+from textvae.corpus_folder import CorpusFolder
 from textvae.errors import DataError
 from textvae.kenlm_lm import RESERVED_WORDS, SPACES, LanguageModel
 from textvae.progress import Progress
+from textvae.sealed_parquet import samples_metadata
 from textvae.vocabulary import FIRST_TARGET, UNK, UNKNOWN_WORD, Vocabulary
 
 IDENTITY = ("dataset", "system", "seed", "status", "failure", "decoding", "max_length")
@@ -51,14 +52,8 @@ class Text:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the step that wrote the file says about it. Raises DataError where that is missing."""
-        try:
-            content = json.loads(self._open().schema_arrow.metadata[b"textvae"])
-        except (TypeError, KeyError, ValueError):
-            raise DataError(f"{self.path} does not say what it is; run the step that writes it again") from None
-        if not isinstance(content, dict):
-            raise DataError(f"{self.path} does not say what it is; run the step that writes it again")
-        return content
+        """What sample says of the file. Raises DataError where that is missing, damaged or something else."""
+        return samples_metadata(self.path)
 
     def __iter__(self) -> Iterator[str]:
         """Sentences, their words joined by single spaces. Raises DataError for ids of another vocabulary."""
@@ -176,13 +171,13 @@ def words_by_id(vocabulary: Vocabulary) -> pa.Array:
     return pa.array([*[None] * UNK, UNKNOWN_WORD, *vocabulary.words], pa.string())
 
 
-def read_identity(generated: Text, train: Text) -> dict[str, Any]:
+def read_identity(generated: Text, corpus: CorpusFolder) -> dict[str, Any]:
     """Whose sentences these are. Raises DataError where it is not said, or of another corpus."""
     written = generated.metadata
-    missing = [key for key in IDENTITY if key not in written]
+    missing = [key for key in (*IDENTITY, "corpus_sha256") if key not in written]
     if missing:
         raise DataError(f"{generated.path} does not say its {', '.join(missing)}; sample again")
-    dataset = train.metadata.get("dataset")
-    if written["dataset"] != dataset:
-        raise DataError(f"{generated.path} is of the data set {written['dataset']}, the corpus of {dataset}")
+    if written["dataset"] != corpus.dataset:
+        raise DataError(f"{generated.path} is of the data set {written['dataset']}, the corpus of {corpus.dataset}")
+    corpus.refuse_other(written["corpus_sha256"], generated.path)
     return {key: written[key] for key in IDENTITY}

@@ -1,8 +1,8 @@
 """Where an unfinished training lives, and when it must stop.
 
-`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself),
-progress.json and curves.jsonl for whoever looks and `lock` for other processes. It is no output of the pipeline and
-goes when the model directory is complete.
+`$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself and with
+a checksum: where the last is damaged, the one before it is taken), progress.json and curves.jsonl for whoever looks and
+`lock` for other processes. It is no output of the pipeline and goes when the model directory is complete.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -135,18 +135,28 @@ class StateStore:
             self.save(step, state)
         (self.folder / "progress.json").unlink(missing_ok=True)
 
-    def latest(self) -> dict[str, Any] | None:
-        """The newest readable state; None where there is none. Raises DataError for a state of another training."""
-        for file in reversed(self.files()):
+    def resume(self, take: Callable[[dict[str, Any]], None]) -> bool:
+        """Let `take` go on from the newest state that is whole; False where there is none.
+
+        `take` raises KeyError, TypeError or ValueError for a state that it cannot go on from (another version's). Each
+        state that is passed over is told in a line. Raises DataError for one of another training.
+        """
+        for place, file in reversed(list(enumerate(self.files()))):
+            then = "the training goes on from the state before it" if place else "the training starts anew"
             try:
                 state = load_state(file)
             except DataError as error:
-                log.warning("%s; going back to the state before it", error)
+                log.warning("%s: %s", error, then)
                 continue
-            if state.pop("fingerprint") != self.fingerprint:
+            if state.pop("fingerprint", None) != self.fingerprint:
                 raise DataError(f"{file} belongs to another training: remove {self.folder} to start afresh")
-            return state
-        return None
+            try:
+                take(state)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s is not a state of this version's training (%s): %s", file, error, then)
+                continue
+            return True
+        return False
 
     def report(self, **values: Any) -> None:
         """Write progress.json, which `make status` reads."""

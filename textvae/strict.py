@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, MappingStartEvent, SequenceStartEvent
 
 from textvae.errors import SettingsError
@@ -97,8 +97,13 @@ def read_yaml(path: Path) -> Any:
         depth(content)
     except RecursionError:
         raise SettingsError(f"{path} cannot be read: it is nested without end") from None
+    except MarkedYAMLError as error:  # its own text is a picture of several lines
+        mark = error.problem_mark
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        problem = " ".join(str(error.problem or error.context).split())
+        raise SettingsError(f"{path}{where} cannot be read: {problem}") from None
     except (OSError, ValueError, YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
+        raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return content
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from textvae.checkpoint import cloned
+from textvae.checkpoint import cloned, kinds_of
 from textvae.config import TrainSettings, validated
 from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
 from textvae.device import resolve_device
@@ -265,10 +265,22 @@ class Trainer:
         }
 
     def resume(self) -> None:
-        """Go on from the last state, if there is one."""
-        state = None if self.store is None else self.store.latest()
-        if state is None:
+        """Go on from the last state that is whole, if there is one."""
+        if self.store is None or not self.store.files():
             return
+        fresh = self.state()
+        if not self.store.resume(self.restore):
+            self.restore(fresh)  # of a state that does not fit, a part may have been taken
+        self.write_curves()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state. Raises KeyError, TypeError or ValueError where it is not as `state` makes it."""
+        own = self.state()
+        for name in ("network", "heads", "best", "best_iw"):
+            if kinds_of(state[name]) != kinds_of(own[name]):
+                raise ValueError(f"its {name} has other tensors")
+        if state.keys() != own.keys() or state["at"].keys() != own["at"].keys():
+            raise ValueError("it has other parts")
         self.at = Position(**state["at"])
         self.curves = state["curves"]
         self.network.load_state_dict(state["network"])
@@ -279,7 +291,6 @@ class Trainer:
         for name, optimizer in self.objective.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.objective.load_state(state["objective"])
-        self.write_curves()
 
     def write_curves(self) -> None:
         """The learning curve so far, for whatever shows it."""

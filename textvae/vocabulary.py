@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import DataError
-from textvae.files import read_json, write_json
+from textvae.files import write_json
+from textvae.records import VOCABULARY_VERSION, VocabularyFile, read_record
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL_WORDS = ("PAD", "BOS", "EOS", "UNK")
 UNKNOWN_WORD = SPECIAL_WORDS[UNK]
 FIRST_TARGET = EOS
 """The decoder predicts ids from here on: PAD and BOS are never predicted, so they get no probability."""
-FORMAT_VERSION = 1
 
 
 class Vocabulary:
@@ -46,12 +46,10 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write vocabulary.json."""
-        write_json(path, {"format_version": FORMAT_VERSION, "tokenizer": self.tokenizer, "words": self.words})
+        write_json(path, {"format_version": VOCABULARY_VERSION, "tokenizer": self.tokenizer, "words": self.words})
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Read vocabulary.json. Raises DataError where it is damaged or of another version."""
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-            raise DataError(f"{path} is not a vocabulary of format version {FORMAT_VERSION}; run preprocess again")
+        content = read_record(path, VocabularyFile)
         return cls(content["words"], content["tokenizer"])

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import textvae
-from textvae.errors import DataError
 from textvae.files import sha256_of_file
+from textvae.integrity import checked_file
+from textvae.records import ModelConfig, read_record
 from tracking.place import explained, http_status, locked
 from tracking.store import CONTENT_TAG, FINGERPRINT_TAG, Store
 
@@ -209,11 +210,12 @@ def number(version: ModelVersion, tag: str, otherwise: float) -> float:
 
 
 def content_of(folder: Path) -> str:
-    """Hash of the files of a version. Raises DataError where one is missing."""
-    try:
-        hashes = [sha256_of_file(folder / file) for file in FILES.values()]
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; run the train step again, or `dvc pull`") from None
+    """Hash of the files of a version. Raises DataError where one is missing, damaged, or another's."""
+    about = folder / FILES["config"]
+    stated = read_record(about, ModelConfig)["files"]
+    for file in (FILES["weights"], FILES["vocabulary"]):
+        checked_file(folder / file, about, stated, "train")
+    hashes = [sha256_of_file(folder / file) for file in FILES.values()]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

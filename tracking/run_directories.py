@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reporting.artifacts import KIND_OF_FILE, files, identity, read_content
+from reporting.artifacts import KIND_OF_FILE, check_curves, files, identity, read_content
 from textvae.errors import DataError
-from textvae.files import check_links, read_json
+from textvae.files import check_links
 
 Point = tuple[str, str, str]
 """(data set, system, seed)."""
@@ -28,11 +28,7 @@ def run_directories(folders: Sequence[Path]) -> dict[Point, Path]:
     """
     found: dict[Point, Path] = {}
     for config_path in (path for path in files(folders) if path.parts[-2:] == ("model", "config.json")):
-        config = read_json(config_path)
-        try:
-            point = (config["dataset"], config["system"], str(config["seed"]))
-        except (KeyError, TypeError):
-            raise DataError(f"{config_path} names no data set, system and seed; run the train step again") from None
+        point = identity(config_path, read_content("config", config_path))
         directory = config_path.parent.parent
         if found.setdefault(point, directory).resolve() != directory.resolve():  # `latest`, a link to one, is no other
             raise DataError(f"{found[point]} and {directory} are both {'-'.join(point)}: remove one of them")
@@ -49,7 +45,7 @@ def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Pat
     complete = {}
     for model in models:
         check_links(model)
-        point = identity(model / "config.json", read_json(model / "config.json"))
+        point = identity(model / "config.json", read_content("config", model / "config.json"))
         if point in complete:
             raise DataError(f"{model}: there is another model of {'-'.join(point)}: give one")
         if point not in found:
@@ -65,10 +61,12 @@ def with_models(found: Mapping[Point, Path], models: Sequence[Path], linked: Pat
 def check_identity(directory: Path) -> None:
     """Raises DataError for a file of another run in a run directory, or of another training of the run."""
     config = directory / "model/config.json"
-    content = read_json(config)
-    own, status = identity(config, content), content.get("status")
+    about = read_content("config", config)
+    own, status = identity(config, about), about["status"]
     for path in (directory / name for name in PUBLISHED):
-        content = read_content(KIND_OF_FILE.get(path.name, ""), path) if path.is_file() else None
+        content = read_content(KIND_OF_FILE.get(path.name, path.parent.name), path) if path.is_file() else None
+        if path.name == "curves.jsonl" and path.is_file():
+            check_curves(about, path)
         if not content or (path.parent.name == "timings" and "system" not in content):
             continue  # the curves of a run that diverged in its first epoch; times of an older version
         again = "remove it, and run the step that writes it again"

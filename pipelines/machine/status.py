@@ -17,6 +17,7 @@ from textvae.files import read_json
 from textvae.objectives import alternatives
 from textvae.progress import duration
 from textvae.provenance import imported_by
+from textvae.records import CorpusFile, ModelConfig, TrainingProgress, read_record
 from textvae.state import state_root, training_fingerprint
 
 FILLED_IN = {"sha256", "version"}
@@ -42,7 +43,7 @@ def outdated_stages(params: Params, point: GridPoint) -> set[str]:
     for name, content in wanted.items():
         file = Path("settings", point.dataset, f"{name}.json")
         written = read_json(file) if file.exists() else content
-        if any(written.get(key) != value for key, value in content.items()):
+        if not isinstance(written, dict) or any(written.get(key) != value for key, value in content.items()):
             outdated.add(name.split("/")[-1])
     if outdated & {"fetch", "preprocess", "train"}:
         return outdated | set(RUN_STAGES)
@@ -73,7 +74,7 @@ def fingerprints(params: Params, point: GridPoint, text_changed: bool) -> set[st
     if new_text or outdated_stages(params, point) & {"fetch", "preprocess"} or not about.exists():
         return set()
     train = TrainSettings.model_validate(of_run(params, point.dataset, point.system)["train"])
-    sha256, (_, objectives) = read_json(about)["sha256"], alternatives(train.objective)
+    sha256, (_, objectives) = read_record(about, CorpusFile)["sha256"], alternatives(train.objective)
     trainings = [train.model_copy(update={"objective": one}) for one in objectives]
     return {training_fingerprint(one, sha256, int(point.seed)) for one in trainings}
 
@@ -85,7 +86,7 @@ def unfinished_trainings(current: Collection[str] | None = None) -> dict[str, di
     """
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(state_root().glob("*/progress.json"), key=lambda file: file.stat().st_mtime):
-        said = read_json(file)
+        said = read_record(file, TrainingProgress)
         said["goes_on"] = current is None or file.parent.name in current
         name = f"{said['dataset']}-{said['system']}-{said['seed']}"
         if said["goes_on"] or not found.get(name, {}).get("goes_on"):
@@ -113,7 +114,7 @@ def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict
         if said.get("value"):  # one of several: what the others take is not known before they are trained
             where, left = f"{said['value']}: {where}", "left of this one's training"
     if todo == set():
-        status = read_json(point.folder / "model" / "config.json")["status"]
+        status = read_record(point.folder / "model" / "config.json", ModelConfig)["status"]
         return "done" if status == "finished" else "failed (diverged: see the report)"
     goes_on = said is None or said.get("goes_on", True)
     if said is not None and alive(said["pid"]):

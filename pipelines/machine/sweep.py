@@ -22,8 +22,9 @@ from components.settings import resolve
 from textvae.command_line import run
 from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError, exit_codes
-from textvae.files import check_links, fingerprint, read_json, replaced, write_json
+from textvae.files import check_links, fingerprint, replaced, write_json
 from textvae.progress import progress
+from textvae.records import CorpusFile, Metrics, read_record
 from textvae.strict import Frozen, Name, Seed, read_yaml, validated
 from tracking import connect
 
@@ -100,8 +101,8 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """Its line of the table."""
-        metrics = read_json(self.metrics)
-        return {key: self.changes if key == "changes" else metrics[key] for key in COLUMNS}
+        metrics = read_record(self.metrics, Metrics)
+        return {key: self.changes if key == "changes" else metrics.get(key) for key in COLUMNS}
 
 
 def planned(sweep: Sweep, params: Params) -> list[Trial]:
@@ -125,7 +126,7 @@ def planned(sweep: Sweep, params: Params) -> list[Trial]:
             except SettingsError as error:
                 raise SettingsError(f"{where}: {error}") from None
             train, evaluate = (files[f"{sweep.dataset}/{system}/{step}"] for step in ("train", "evaluate"))
-            sha256 = read_json(corpus / "corpus.json")["sha256"]
+            sha256 = read_record(corpus / "corpus.json", CorpusFile)["sha256"]
             trial = Trial(system, index, sweep.seed, described(changes), train, evaluate, corpus, sha256, entry.reduced)
             for other in trials:
                 if other.folder == trial.folder:

@@ -82,7 +82,7 @@ def test_a_result_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> No
     write_full_experiment(tmp_path)
     given = results_of(tmp_path / "runs/sotu/vae_mine/1", tmp_path / "artifacts")
     write_json(given["ngram"], {key: value for key, value in read_json(given["ngram"]).items() if key != "seed"})
-    with pytest.raises(DataError, match=r"ngram\.json does not say its seed"):
+    with pytest.raises(DataError, match=r"ngram\.json is not as ngram writes it: seed: Field required"):
         gather(**given, run=tmp_path / "gathered")
 
 

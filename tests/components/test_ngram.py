@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kenlm_texts import TRIGRAMS, WORDS, zipf_text
+from made_files import SHA256, changed, corpus_description, write_sealed_table, write_with_hashes
 
 from components.ngram import ngram
 from textvae.config import NgramSettings
 from textvae.errors import DataError
 from textvae.kenlm_lm import LanguageModel, find_lmplz
 from textvae.perplexities import MEASURES, TEXTS
+from textvae.sealed_parquet import sealed_writer
 from textvae.vocabulary import BOS, Vocabulary
 
 TEST_TEXT = [*zipf_text(4, 300), "UNK w1 UNK", ""]
@@ -44,10 +46,11 @@ def write_texts(
     vocabulary = Vocabulary(WORDS, {"kind": "spaces", "lowercase": False, "language": "en"})
     vocabulary.save(folder / "corpus" / "vocabulary.json")
     about = {"dataset": "toy", "system": "vae", "seed": 3, "status": "finished", "failure": None}
-    about |= {"decoding": "ancestral", "max_length": 8, **metadata}
+    about |= {"decoding": "ancestral", "max_length": 8, "corpus_sha256": SHA256, **metadata}
     texts = {"train": train or zipf_text(1, 2000), "test": TEST_TEXT}
     for split, text in texts.items():
         write_parquet(folder / "corpus" / f"{split}.parquet", vocabulary, text, {"dataset": "toy", "split": split})
+    write_with_hashes(folder / "corpus" / "corpus.json", corpus_description("toy"))
     more = {"sentence": samples, "cut": cut or [False] * len(samples)}
     write_parquet(folder / "samples.parquet", vocabulary, samples, about, more)
     return {"samples": folder / "samples.parquet", "corpus": folder / "corpus", "ngram": folder / "ngram.json"}
@@ -58,7 +61,7 @@ def write_parquet(
 ) -> None:
     ids = [vocabulary.encode(sentence.split()) for sentence in text]
     table = pa.table({"tokens": pa.array(ids, pa.list_(pa.int32())), **(more or {})})
-    pq.write_table(table.replace_schema_metadata({b"textvae": json.dumps(about).encode()}), path)
+    write_sealed_table(path, table.replace_schema_metadata({b"textvae": json.dumps(about).encode()}))
 
 
 def measure(paths: dict[str, Path], settings: NgramSettings = TRIGRAMS) -> dict[str, Any]:
@@ -105,7 +108,8 @@ def test_a_rerun_equals_bit_for_bit_whatever_the_memory_and_the_layout_of_the_fi
     measure(paths)
     first = paths["ngram"].read_bytes()
     table = pq.read_table(paths["samples"])
-    pq.write_table(table, paths["samples"], row_group_size=100)
+    with sealed_writer(paths["samples"], table.schema) as writer:
+        writer.write_table(table, row_group_size=100)
     measure(paths, NgramSettings(order=3, memory="30M"))
     assert paths["ngram"].read_bytes() == first
 
@@ -163,7 +167,7 @@ def test_a_corpus_of_short_lines_has_the_numbers_of_the_order_that_it_reaches(
     for name in TEXTS.values():
         assert f"no sentence of {name} is long enough for a 5-gram; its language model is the one of" in said
     lower = measure(paths, NgramSettings(order=4, memory="64M"))
-    assert {**lower, "order": 5} == found
+    assert {**lower, "order": 5, "checksum": found["checksum"]} == found
     assert "warning" not in capsys.readouterr().err
     expected = summary_by_query(lines, generated, tmp_path / "forward", 4)
     assert found["fppl"] == pytest.approx(expected["Perplexity including OOVs"], rel=1e-6)
@@ -192,6 +196,7 @@ def test_a_stopgap_names_the_order_that_needs_none(tmp_path: Path, capsys: pytes
         ({"tokens": [], "sentence": []}, "no sentence"),
         ({"sentence": ["w0"]}, "damaged"),
         ({"dataset": "other"}, "of the data set other"),
+        ({"corpus_sha256": "cd" * 32}, "corpus is not the corpus that .*samples.parquet was made with"),
         ({"status": None}, "status"),
         ({"max_length": None}, "max_length"),
     ],
@@ -208,7 +213,7 @@ def test_samples_that_are_not_a_run_s_on_this_corpus_are_refused(
     else:
         about = {key: value for key, value in {**about, **change}.items() if value is not None or key == "failure"}
     table = table.replace_schema_metadata({b"textvae": json.dumps(about).encode()})
-    pq.write_table(table, paths["samples"])
+    write_sealed_table(paths["samples"], table)
     with pytest.raises(DataError, match=message):
         measure(paths)
     assert not paths["ngram"].exists()
@@ -216,18 +221,20 @@ def test_samples_that_are_not_a_run_s_on_this_corpus_are_refused(
 
 def test_a_file_that_is_no_parquet_or_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     paths = write_texts(tmp_path, ["w0 w1"])
-    pq.write_table(pq.read_table(paths["samples"]).replace_schema_metadata(None), paths["samples"])
-    with pytest.raises(DataError, match="does not say what it is"):
+    write_sealed_table(paths["samples"], pq.read_table(paths["samples"]).replace_schema_metadata(None))
+    with pytest.raises(DataError, match="does not say whose samples it has"):
         measure(paths)
     paths["samples"].write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is damaged"):
         measure(paths)
 
 
 @pytest.mark.parametrize("word", ["<s>", "</s>", "<unk>", "<UNK>", "two words", "line\vbreak", ""])
 def test_a_word_that_kenlm_would_misread_is_refused_by_name(tmp_path: Path, word: str) -> None:
     paths = write_texts(tmp_path, ["w0 w1"])
-    Vocabulary([*WORDS, word], {}).save(paths["corpus"] / "vocabulary.json")
+    tokenizer = {"kind": "spaces", "lowercase": False, "language": "en"}
+    Vocabulary([*WORDS, word], tokenizer).save(paths["corpus"] / "vocabulary.json")
+    changed(paths["corpus"] / "corpus.json")
     with pytest.raises(DataError, match="KenLM cannot take as a word") as error:
         measure(paths)
     assert repr(word) in str(error.value)

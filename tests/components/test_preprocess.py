@@ -213,8 +213,11 @@ def test_repetitions_count_every_occurrence(tmp_path: Path) -> None:
     [
         (lambda raw: (raw / "source.json").unlink(), "source.json is missing"),
         (lambda raw: (raw / "source.json").write_text("{"), "source.json is not JSON"),
-        (lambda raw: (raw / "valid.txt").unlink(), r"valid\.txt is missing, or not as fetch wrote it"),
-        (lambda raw: (raw / "train.txt").write_text("b a\n"), r"train\.txt is missing, or not as fetch wrote it"),
+        (lambda raw: (raw / "valid.txt").unlink(), r"valid\.txt is missing: run fetch again"),
+        (
+            lambda raw: (raw / "train.txt").write_text("b a\n"),
+            r"train\.txt is damaged, or another.s: .*run fetch again",
+        ),
     ],
 )
 def test_damaged_input_is_named(tmp_path: Path, damage: Any, message: str) -> None:
@@ -227,7 +230,7 @@ def test_damaged_input_is_named(tmp_path: Path, damage: Any, message: str) -> No
 
 def test_another_data_set_is_refused(tmp_path: Path) -> None:
     encoded(tmp_path, TEXT)
-    with pytest.raises(DataError, match="not data set 'yours'"):
+    with pytest.raises(DataError, match="is the data set mine, not yours"):
         preprocess(raw=tmp_path / "raw", settings=PreprocessSettings(dataset="yours"), corpus=tmp_path / "again")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_files import changed
 from tracking_helpers import (
     ROOT,
     SETTINGS,
@@ -429,6 +430,7 @@ def test_models_that_come_by_themselves_are_registered_and_their_candidates_show
     (directory / "model/candidates.json").unlink()
     (model / "model.safetensors").write_text("weights")
     (model / "vocabulary.json").write_text("{}")
+    changed(model / "config.json")
     reports, settings = write_reports(repository / "reports"), ReportSettings(**GRID)
     publish(runs=[repository / "runs"], reports=reports, settings=settings, models=[model])
     store = connect()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from made_files import changed, write_sealed_table
 from report_runs import (
     VAE,
     grid,
@@ -44,17 +45,19 @@ def write_sentences(folder: Path) -> None:
     VOCABULARY.save(folder / "vocabulary.json")
     for split, texts in (("train", TRAINING), ("test", TEST)):
         pq.write_table(pa.table({"tokens": sentences(texts)}), folder / f"{split}.parquet")
+    changed(folder / "corpus.json")
 
 
 def write_samples(path: Path, dataset: str, system: str, seed: int, texts: Sequence[str]) -> None:
     """As the step sample does."""
-    about = {"dataset": dataset, "system": system, "seed": seed, "status": "finished", "decoding": "ancestral"}
+    about = {"dataset": dataset, "system": system, "seed": seed, "status": "finished", "failure": None}
+    about["decoding"] = "ancestral"
     schema = pa.schema(
         [("sentence", pa.string()), ("tokens", pa.list_(pa.int32())), ("log_prob", pa.float64())],
         metadata={"textvae": json.dumps(about)},
     )
     columns = [pa.array(texts, pa.string()), sentences(texts), pa.array([-1.0] * len(texts))]
-    pq.write_table(pa.table(columns, schema=schema), path)
+    write_sealed_table(path, pa.table(columns, schema=schema))
 
 
 def codes(seed: int, sentences: int = 50, dimensions: int = 4) -> tuple[Any, Any]:

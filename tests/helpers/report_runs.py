@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from made_files import corpus_description, model_config, write_with_hashes
+
 from textvae.config import ReportSettings
 from textvae.files import write_json
 from textvae.provenance import Stopwatch
@@ -38,21 +40,18 @@ def grid(
 
 def write_corpus(folder: Path, dataset: str, train: int = 10_000, truncated: tuple[int, int] = (0, 0)) -> None:
     """What preprocess leaves of a corpus's statistics; `truncated`: sentences of train and of test that it cut."""
-    write_json(
-        folder / "corpus" / "corpus.json",
-        {
-            "dataset": dataset,
-            "sentences": {"train": train, "valid": 1900, "test": 1850},
-            "mean_length": 14.26,
-            "vocabulary": 5000,
-            "splits": {
-                "train": {"truncated": truncated[0]},
-                "test": {"truncated": truncated[1], "out_of_vocabulary_rate": 0.0314},
-            },
-            "settings": {"max_length": 40},
-            "repetitions": {"across": {"test_in_train": 12}},
-        },
+    splits = {split: {"truncated": 0, "out_of_vocabulary_rate": 0.0314} for split in ("train", "valid", "test")}
+    splits["train"]["truncated"], splits["test"]["truncated"] = truncated
+    description = corpus_description(
+        dataset,
+        sentences={"train": train, "valid": 1900, "test": 1850},
+        mean_length=14.26,
+        vocabulary=5000,
+        splits=splits,
+        settings={"dataset": dataset, "max_length": 40},
+        repetitions={"within": {}, "across": {"test_in_train": 12}},
     )
+    write_with_hashes(folder / "corpus" / "corpus.json", description)
 
 
 def write_run(
@@ -73,11 +72,10 @@ def write_run(
     if "train" not in without:
         objective = {"name": system, "alpha": 3.0} if system == "vae_mine" else {"name": system}
         config = {
-            "format_version": 1,
             "settings": {"model": {"hidden": 256}, "training": {"batch_size": 32}, "objective": objective},
             "selected": {} if failed else {"epoch": len(curves or []), "valid_nll": 55.0},
         }
-        write_json(folder / "model" / "config.json", {**outcome, **config})
+        write_json(folder / "model" / "config.json", model_config(**{**outcome, **config}))
         lines = [json.dumps({**identity, **record}) + "\n" for record in curves or []]
         (folder / "curves.jsonl").write_text("".join(lines))
     if "evaluate" not in without:

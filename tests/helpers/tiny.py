@@ -10,15 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from made_files import changed, corpus_description, write_with_hashes
 
 from textvae.config import ModelSettings, TrainingSettings, TrainSettings
 from textvae.corpus import Sentences
-from textvae.files import fingerprint, write_json
+from textvae.files import fingerprint
 from textvae.networks import Kind, Network
 from textvae.objectives import objective_class
 from textvae.vocabulary import Vocabulary
 
 WORDS = ["the", "a", "cat", "dog", "bird", "sees", "likes", "small", "old", "sleeps", "sings", "today"]
+SHA256 = fingerprint({"words": WORDS})
+"""What corpus.json says of the words and sentences."""
 MODEL = ModelSettings(embedding=6, hidden=10, latent=3, dropout=0.2, initialisation="pytorch")
 SHORT: dict[str, Any] = {
     "annealing_epochs": 1.0,
@@ -76,7 +79,7 @@ def write_corpus(folder: Path, corpus: Corpus) -> Path:
     for split in ("train", "valid", "test"):
         write_split(folder / f"{split}.parquet", getattr(corpus, split))
     corpus.vocabulary.save(folder / "vocabulary.json")
-    write_json(folder / "corpus.json", {"sha256": fingerprint({"words": WORDS})})
+    write_with_hashes(folder / "corpus.json", corpus_description(sha256=SHA256))
     return folder
 
 
@@ -84,6 +87,8 @@ def write_split(path: Path, sentences: Sentences) -> None:
     """One split's Parquet file."""
     rows = pa.array([sentences[i].tolist() for i in range(len(sentences))], pa.list_(pa.int32()))
     pq.write_table(pa.table({"tokens": rows}), path)
+    if path.with_name("corpus.json").exists():  # of a folder that is there already: as if preprocess had written it
+        changed(path.with_name("corpus.json"))
 
 
 def train_settings(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tiny import Corpus, random_network
+from made_files import model_config, run_settings
+from tiny import SHA256, Corpus, random_network
 
 from components.train import write_model
 from textvae import checkpoint
@@ -27,18 +28,9 @@ def informative(kind: Kind, corpus: Corpus) -> Network:
 
 def written(folder: Path, network: Network, corpus: Corpus, **changes: object) -> Path:
     """The folder as train writes it; `changes` replace values of config.json."""
-    config = {
-        "format_version": checkpoint.FORMAT_VERSION,
-        "dataset": "tiny",
-        "system": "vae_mine" if network.kind == "vae" else "lstm_lm",
-        "seed": SEED,
-        "status": "finished",
-        "failure": None,
-        "kind": network.kind,
-        "settings": {"model": network.settings.model_dump()},
-        "selected": {"epoch": 1},
-        **changes,
-    }
+    system = "vae_mine" if network.kind == "vae" else "lstm_lm"
+    of_tiny = {"seed": SEED, "corpus_sha256": SHA256, "settings": run_settings(system, network.settings)}
+    config = {**model_config(system, **of_tiny), **changes}
     weights = checkpoint.cloned(network)
     write_model(folder, Outcome(network, weights, weights, [], {}, config["failure"]), config, corpus.vocabulary)
     return folder

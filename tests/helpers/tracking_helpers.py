@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from made_files import changed, model_config, write_sealed_table
 
 from textvae.files import write_json
 
@@ -44,8 +44,8 @@ def write_run(runs: Path, system: str = "vae_mine", seed: int = 0, **changes: An
     learning_rate = changes.get("learning_rate", 0.001)
     settings = SETTINGS | {"training": SETTINGS["training"] | {"learning_rate": learning_rate}}
     settings |= {"objective": SETTINGS["objective"] | {"name": system}}
-    config = {"format_version": 1, "kind": "vae", "settings": settings, "corpus_sha256": "ab" * 32}
-    write_json(directory / "model/config.json", identity | config | {"selected": {"epoch": 2, "valid_nll": 31.3}})
+    config = model_config(**identity, settings=settings, selected={"epoch": 2, "valid_nll": 31.3})
+    write_json(directory / "model/config.json", config)
     rows = curve(epochs, system, seed, changes.get("shift", 0.0))
     (directory / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     nll = None if diverged else changes.get("nll", 98.7654321)
@@ -53,6 +53,7 @@ def write_run(runs: Path, system: str = "vae_mine", seed: int = 0, **changes: An
     ngram = {"order": 5, "fppl": None if diverged else 55.5, "rppl": None if diverged else 66.25, "sentences": 10}
     write_json(directory / "ngram.json", identity | ngram | {"real_text": {"fppl": 141.19, "tokens": 8, "oov": 0}})
     timings = {"step": "train", "wall_s": 12.5, "started": "2025-01-02T03:04:05+00:00", "host": "here"}
+    timings |= {"cpu_s": 12.0, "peak_rss_mb": 300.0}
     write_json(directory / "timings/train.json", timings | {"commit": "0123456789ab", "code_sha256": "c0de"})
     return directory
 
@@ -160,12 +161,14 @@ def outcomes(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 def with_candidates(directory: Path) -> Path:
     """Say that alpha 3.0 was selected among three values, of which one diverged."""
     config = json.loads((directory / "model/config.json").read_text())
-    write_json(directory / "model/config.json", {**config, "chosen": {"alpha": 3.0}})
+    changed(directory / "model/config.json", chosen={"alpha": 3.0})
     measured = {"valid_nll_iw": 61.5, "difference": 0.25, "difference_se": 0.5, "valid_mi": 1.5}
+    curves = {n: [{k: v for k, v in row.items() if not isinstance(v, str)} for row in curve(n)] for n in (1, 3)}
+    curves[2] = [{k: v for k, v in row.items() if not isinstance(v, str)} for row in curve(2, shift=1.0)]
     candidates = [
-        {"value": 2.0, "status": "finished", "failure": None, **measured, "curves": curve(2, shift=1.0)},
-        {"value": 3.0, "status": "finished", "failure": None, **measured, "curves": curve(3)},
-        {"value": 9.0, "status": "diverged", "failure": "not finite", **dict.fromkeys(measured), "curves": curve(1)},
+        {"value": 2.0, "status": "finished", "failure": None, **measured, "curves": curves[2]},
+        {"value": 3.0, "status": "finished", "failure": None, **measured, "curves": curves[3]},
+        {"value": 9.0, "status": "diverged", "failure": "not finite", **dict.fromkeys(measured), "curves": curves[1]},
     ]
     account = {"setting": "alpha", "chosen": 3.0, "rule": "the highest MI", "candidates": candidates}
     account |= {key: config[key] for key in ("dataset", "system", "seed")}
@@ -182,6 +185,7 @@ def nested(store: Any, parent: Any) -> dict[str, Any]:
 def write_samples(directory: Path, sentences: list[str]) -> None:
     """A run's samples.parquet, which says whose it is."""
     config = json.loads((directory / "model/config.json").read_text())
-    about = json.dumps({key: config[key] for key in ("dataset", "system", "seed", "status")})
-    table = pa.table({"sentence": pa.array(sentences, pa.string())}).replace_schema_metadata({"textvae": about})
-    parquet.write_table(table, directory / "samples.parquet")
+    about = {key: config[key] for key in ("dataset", "system", "seed", "status", "failure")}
+    said = json.dumps({**about, "decoding": "ancestral"})
+    table = pa.table({"sentence": pa.array(sentences, pa.string())}).replace_schema_metadata({"textvae": said})
+    write_sealed_table(directory / "samples.parquet", table)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from machine_faults import the_error
+from made_files import corpus_description, model_config
 from tiny_project import PARAMS, ROOT, write_corpus, write_params
 
 from components.settings import resolve
@@ -28,7 +29,14 @@ from textvae.files import read_json, write_json
 from tracking import ui
 
 POINT = GridPoint("tiny", "vae_mine", "1")
-SAID: dict[str, Any] = {"epoch": 2, "epochs": 5, "tokens_per_second": 1234.5, "seconds_left": 75.0}
+SAID: dict[str, Any] = {
+    "updated": 1.0,
+    "position": 0.5,
+    "epoch": 2,
+    "epochs": 5,
+    "tokens_per_second": 1234.5,
+    "seconds_left": 75.0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +54,8 @@ def a_process_that_has_ended() -> int:
 
 @pytest.mark.parametrize(("status", "said"), [("finished", "done"), ("diverged", "failed (diverged: see the report)")])
 def test_a_run_with_nothing_to_do_is_done_or_diverged(folder: Path, status: str, said: str) -> None:
-    write_json(folder / "runs/tiny/vae_mine/1/model/config.json", {"status": status})
+    failure = None if status == "finished" else {"message": "the loss is nan"}
+    write_json(folder / "runs/tiny/vae_mine/1/model/config.json", model_config(status=status, failure=failure))
     assert state_of(POINT, set(), {}) == said
 
 
@@ -88,7 +97,8 @@ def test_a_log_with_an_error_is_a_failed_run_and_its_absence_a_pending_one(folde
 
 
 def test_unfinished_trainings_are_found_by_their_runs_name(folder: Path) -> None:
-    write_json(folder / "state/abc/progress.json", {"dataset": "tiny", "system": "vae_mine", "seed": 1, **SAID})
+    said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": os.getpid(), **SAID}
+    write_json(folder / "state/abc/progress.json", said)
     assert set(unfinished_trainings()) == {POINT.name}
 
 
@@ -104,7 +114,7 @@ def trained(folder: Path) -> Params:
     params = Params.load(folder / "params.yaml")
     for name, content in resolve(params).items():
         write_json(folder / f"settings/{name}.json", content)
-    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "c"})
+    write_json(folder / "corpora/tiny/corpus/corpus.json", corpus_description(sha256="c" * 64))
     (fingerprint,) = fingerprints(params, POINT, False)
     said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": a_process_that_has_ended(), **SAID}
     write_json(folder / f"state/{fingerprint}/progress.json", said)
@@ -132,7 +142,7 @@ def test_a_state_is_gone_on_from_only_by_the_training_that_it_is_of(folder: Path
     assert state_by(changed(folder, training={"epochs": 3})) == afresh
     assert state_by(changed(folder, preprocess={"longest": 9})) == afresh
     assert state_by(trained, text_changed=True) == afresh
-    write_json(folder / "corpora/tiny/corpus/corpus.json", {"sha256": "d"})
+    write_json(folder / "corpora/tiny/corpus/corpus.json", corpus_description(sha256="d" * 64))
     assert state_by(trained) == afresh
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from made_files import changed
 from tiny_project import PARAMS, ROOT, write_corpus, write_params
 
 from components.fetch import fetch
@@ -16,7 +17,7 @@ from components.preprocess import preprocess
 from pipelines.machine.sweep import Sweep, main, planned
 from textvae.config import Params, PreprocessSettings
 from textvae.errors import DataError, SettingsError
-from textvae.files import read_json, write_json
+from textvae.files import read_json
 
 pytest_plugins = ["tracking_fixtures"]
 SWEEP = {
@@ -134,5 +135,5 @@ def test_another_corpus_is_another_trial(project: Path, capsys: pytest.CaptureFi
     before = [trial.folder for trial in planned(sweep, params)]
     assert before == [trial.folder for trial in planned(sweep, params)]
     about = Path("corpora/tiny/corpus/corpus.json")
-    write_json(about, {**read_json(about), "sha256": "0" * 64})
+    changed(about, sha256="0" * 64)
     assert not {trial.folder for trial in planned(sweep, params)} & set(before)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from made_files import changed
 from report_artifacts import examples, write_full_experiment
 from report_reading import make, results
 from report_runs import FAILURE
@@ -88,7 +89,7 @@ def test_a_setting_that_was_chosen_is_in_results_csv_and_below_table_2(tmp_path:
 def test_the_page_names_the_commands_and_hashes_that_made_it(tmp_path: Path) -> None:
     settings = write_full_experiment(tmp_path)
     corpus = tmp_path / "corpora/sotu/corpus/corpus.json"
-    write_json(corpus, {**read_json(corpus), "sha256": "5" * 64})
+    changed(corpus, sha256="5" * 64)
     for path in tmp_path.glob("runs/*/*/*/timings/*.json"):
         write_json(path, {**read_json(path), "commit": "abc123-dirty", "code_sha256": "c" * 64})
     reports = make(tmp_path, settings)

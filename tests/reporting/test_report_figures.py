@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_files import changed
 from matplotlib.figure import Figure
 from report_artifacts import (
     SAMPLES,
@@ -100,6 +101,7 @@ def test_samples_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
     settings = write_full_experiment(tmp_path)
     path = tmp_path / "corpora/sotu/corpus/vocabulary.json"
     write_json(path, {**read_json(path), "words": ["the", "cat"]})
+    changed(path.with_name("corpus.json"))
     with pytest.raises(DataError, match=r"has words that .* does not have: run sotu, lstm_lm, seed 1 again"):
         make(tmp_path, settings)
 
@@ -117,7 +119,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     settings = write_full_experiment(tmp_path)
     path = tmp_path / "runs/sotu/vae_05/1/samples.parquet"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"samples\.parquet does not say whose samples it has; run sample again"):
+    with pytest.raises(DataError, match=r"samples\.parquet is damaged: .*run sample again"):
         make(tmp_path, settings)
 
 

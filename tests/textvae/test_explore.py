@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from made_files import changed
 from tiny import Corpus, write_corpus
 from tiny_model import informative, written
 
@@ -241,6 +242,7 @@ def test_a_corpus_of_other_words_is_refused(command: Command, corpus: Corpus, tm
     vocabulary = json.loads((other / "vocabulary.json").read_text())
     vocabulary["words"] = vocabulary["words"][::-1]
     (other / "vocabulary.json").write_text(json.dumps(vocabulary))
+    changed(other / "corpus.json")
     code, _, err = command("neighbours", "--corpus", other, given=LINES)
     assert code == 65
     assert "another vocabulary" in err

@@ -15,6 +15,7 @@ import reference
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_files import SHA256, model_config, run_settings
 from scipy import stats
 from tiny import MODEL, Corpus, random_network
 from torch import Tensor
@@ -297,17 +298,8 @@ def test_a_draw_at_the_very_end_stays_inside_the_nucleus() -> None:
 
 
 def write(folder: Path, network: Network, corpus: Corpus, **changes: object) -> Path:
-    config = {
-        "format_version": checkpoint.FORMAT_VERSION,
-        "dataset": "tiny",
-        "system": "vae_05",
-        "seed": 3,
-        "status": "finished",
-        "failure": None,
-        "kind": network.kind,
-        "settings": {"model": network.settings.model_dump()},
-        **changes,
-    }
+    settings = run_settings("vae_05", network.settings)
+    config = {**model_config("vae_05", seed=3, kind=network.kind, settings=settings), **changes}
     weights = checkpoint.cloned(network)
     write_model(folder, Outcome(network, weights, weights, [], {}, config["failure"]), config, corpus.vocabulary)
     return folder
@@ -328,6 +320,7 @@ def test_the_step_writes_sentences_tokens_and_what_they_are(tmp_path: Path, corp
         "failure": None,
         "decoding": "temperature 0.7, top-5",
         "max_length": 8,
+        "corpus_sha256": SHA256,
     }
     expected = flat(network, how, seed=3)
     assert table["tokens"].to_pylist() == [one.tokens for one in expected]

@@ -40,7 +40,7 @@ def build(system: str, network: Network | None = None, clip_norm: float = 1e9, *
     network = network or random_network(cls.kind, VOCABULARY)
     network.eval()
     training = TrainingSettings(optimizer="sgd", learning_rate=1.0, clip_norm=clip_norm)
-    if system == "vae_mine":
+    if issubclass(cls, VAEMINE):
         own = {"energy_hidden": 7, "energy_optimizer": "sgd", "energy_learning_rate": 1.0, "hold_steps": 0}
         settings = {**own, **settings}
     if "annealing_epochs" in cls.Config.model_fields:

@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 import torch
+from faults import flips, truncate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_files import changed, model_config, run_settings
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny import MODEL, Corpus, train_settings
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from components.train import train, write_model
 from textvae import checkpoint
-from textvae.checkpoint import FORMAT_VERSION, load, load_state, save_state
+from textvae.checkpoint import load, load_state, save_state
 from textvae.errors import (
     DataError,
     KeyboardStopError,
@@ -134,6 +136,33 @@ def test_a_truncated_state_is_damaged(share: float, tmp_path: Path) -> None:
         load_state(path)
 
 
+def test_no_flipped_bit_of_a_state_is_taken(tmp_path: Path) -> None:
+    """One that changes nothing (of the file's padding) may be."""
+    path, state = tmp_path / "s", {"weights": torch.randn(5, 3), "at": {"step": 3, "best": 1.5}, "n": [1, "a"]}
+    save_state(path, state)
+    refused = 0
+    for _ in flips(path, 300):
+        try:
+            assert same(load_state(path), state)
+        except DataError:
+            refused += 1
+    assert refused > 250
+
+
+@pytest.mark.parametrize("what", ["structure", "a tensor", "the checksum"])
+def test_a_state_that_lacks_something_is_damaged(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    save_state(path, {"weights": torch.ones(2), "more": torch.zeros(1)})
+    tensors, metadata = checkpoint.read_tensors(path)
+    if what == "a tensor":
+        del tensors[max(tensors)]
+    else:
+        metadata["structure" if what == "structure" else "checksum"] = "no JSON"
+    checkpoint.write_tensors(path, tensors, metadata)
+    with pytest.raises(DataError, match="is damaged"):
+        load_state(path)
+
+
 # --- the store ---------------------------------------------------------------------------------------------------
 
 
@@ -141,17 +170,19 @@ def steps_of(kept: StateStore) -> list[int]:
     return [int(file.stem.removeprefix("state-")) for file in kept.files()]
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
+def latest(kept: StateStore) -> dict[str, Any] | None:
+    """The state that a training would go on from."""
+    found: list[dict[str, Any]] = []
+    return found[0] if kept.resume(found.append) else None
 
 
 def test_only_the_last_two_states_are_kept(store: Callable[[str], StateStore]) -> None:
     kept = store("a")
-    assert kept.latest() is None
+    assert latest(kept) is None
     for step in (1, 9, 10, 200):
         kept.save(step, {"step": step})
     assert steps_of(kept) == [10, 200]
-    assert kept.latest() == {"step": 200}
+    assert latest(kept) == {"step": 200}
     kept.remove()
     assert not kept.folder.exists()
     kept.remove()  # nothing to do
@@ -164,10 +195,13 @@ def test_a_truncated_newest_state_falls_back_to_the_one_before(
     for step in (1, 2):
         kept.save(step, {"step": step})
     truncate(kept.files()[-1])
-    assert kept.latest() == {"step": 1}
+    assert latest(kept) == {"step": 1}
     assert "state-0000000002.safetensors is damaged" in caplog.text
+    assert "the training goes on from the state before it" in caplog.text
     truncate(kept.files()[0])
-    assert kept.latest() is None
+    assert latest(kept) is None
+    assert "state-0000000001.safetensors is damaged" in caplog.text
+    assert caplog.text.endswith("the training starts anew\n")
 
 
 def test_damaged_states_do_not_push_out_new_ones(store: Callable[[str], StateStore]) -> None:
@@ -178,7 +212,7 @@ def test_damaged_states_do_not_push_out_new_ones(store: Callable[[str], StateSto
         truncate(kept.files()[-1])
     for step in (50, 60):
         kept.save(step, {"step": step})
-        assert kept.latest() == {"step": step}
+        assert latest(kept) == {"step": step}
     assert steps_of(kept) == [50, 60]
 
 
@@ -186,28 +220,28 @@ def test_a_half_written_state_is_none(store: Callable[[str], StateStore]) -> Non
     kept = store("a")
     kept.save(1, {"step": 1})
     (kept.folder / ".state-0000000002.safetensors.tmp").write_bytes(b"half")
-    assert kept.latest() == {"step": 1}
+    assert latest(kept) == {"step": 1}
 
 
 def test_a_state_of_another_training_is_an_error(store: Callable[[str], StateStore]) -> None:
     store("a").save(1, {"step": 1})
     store("a").folder.rename(state_root() / "b")
     with pytest.raises(DataError, match=f"belongs to another training: remove {state_root() / 'b'}"):
-        store("b").latest()
+        latest(store("b"))
 
 
 def test_a_state_of_another_version_is_passed_over(store: Callable[[str], StateStore]) -> None:
     kept = store("a")
     kept.folder.mkdir(parents=True)
     save_file({"x": torch.zeros(1)}, kept.folder / "state-0000000001.safetensors", {"format_version": "0"})
-    assert kept.latest() is None
+    assert latest(kept) is None
 
 
 def test_trainings_have_folders_of_their_own(store: Callable[[str], StateStore]) -> None:
     store("a").save(1, {"step": 1})
-    assert store("b").latest() is None
+    assert latest(store("b")) is None
     store("b").remove()
-    assert store("a").latest() == {"step": 1}
+    assert latest(store("a")) == {"step": 1}
 
 
 def test_progress_is_for_whoever_looks(store: Callable[[str], StateStore]) -> None:
@@ -352,16 +386,7 @@ def model(tmp_path: Path, corpus: Corpus) -> Path:
     torch.manual_seed(0)
     networks = [Network("vae", corpus.size, MODEL) for _ in range(2)]
     outcome = Outcome(networks[0], *map(checkpoint.cloned, networks), [], {}, None)
-    config = {
-        "format_version": FORMAT_VERSION,
-        "dataset": "tiny",
-        "system": "vae_05",
-        "seed": 3,
-        "status": "finished",
-        "failure": None,
-        "kind": "vae",
-        "settings": {"model": MODEL.model_dump()},
-    }
+    config = model_config("vae_05", seed=3, settings=run_settings("vae_05", MODEL))
     write_model(tmp_path / "model", outcome, config, corpus.vocabulary)
     return tmp_path / "model"
 
@@ -376,20 +401,11 @@ def test_a_model_directory_is_self_contained(model: Path) -> None:
     assert not torch.equal(weights, by_iw.network.decoder.output.weight)
 
 
-def break_version(model: Path) -> None:
-    write_json(model / "config.json", {**read_json(model / "config.json"), "format_version": 2})
-
-
-def break_sizes(model: Path) -> None:
-    config = read_json(model / "config.json")
-    config["settings"]["model"]["hidden"] += 1
-    write_json(model / "config.json", config)
-
-
-def break_settings(model: Path) -> None:
-    config = read_json(model / "config.json")
-    config["settings"]["model"]["hidden"] = "many"
-    write_json(model / "config.json", config)
+def of_hidden(model: Path, hidden: object) -> None:
+    """Say another hidden size."""
+    settings = read_json(model / "config.json")["settings"]
+    settings["model"]["hidden"] = hidden
+    changed(model / "config.json", settings=settings)
 
 
 def put_into_a_run(model: Path) -> None:
@@ -405,16 +421,19 @@ def explode(model: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (break_version, "format version 2; this textvae reads 1"),
-        (break_sizes, "mixture of two models"),
+        (
+            lambda model: changed(model / "config.json", format_version=1),
+            "format version 1; this textvae reads 2: run tr",
+        ),
+        (lambda model: of_hidden(model, MODEL.hidden + 1), "mixture of two models"),
         (explode, "model.safetensors is damaged"),
         (lambda model: (model / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda model: truncate(model / "model.safetensors"), "model.safetensors is damaged"),
         (lambda model: (model / "config.json").unlink(), "config.json is missing"),
         (lambda model: truncate(model / "config.json"), "config.json is not JSON"),
-        (lambda model: write_json(model / "config.json", []), "format version None"),
-        (lambda model: write_json(model / "config.json", {"format_version": 1}), "is not as train writes it .*status"),
-        (break_settings, "is not as train writes it .*hidden"),
+        (lambda model: write_json(model / "config.json", []), "no JSON object"),
+        (lambda model: write_json(model / "config.json", {"format_version": 2}), "is not as train writes it: dataset"),
+        (lambda model: of_hidden(model, "many"), "as train writes it: settings.model.hidden: .*valid integer"),
         (lambda model: model.rename(model.parent / "elsewhere") and model.touch(), "config.json is missing"),
         (put_into_a_run, "is a run, not a model directory: give .*model/model"),
         (lambda model: (model / "vocabulary.json").unlink(), "vocabulary.json is missing"),
@@ -429,7 +448,7 @@ def test_a_model_directory_that_is_none_is_refused(model: Path, damage: Callable
 
 def test_a_diverged_model_has_no_network(model: Path, corpus: Corpus) -> None:
     failure = {"message": "diverged"}
-    config = {**read_json(model / "config.json"), "status": "diverged", "failure": failure}
+    config = model_config("vae_05", status="diverged", failure=failure)
     folder = model.with_name("diverged")
     network = Network("vae", corpus.size, MODEL)
     write_model(folder, Outcome(network, {}, {}, [], {}, failure), config, corpus.vocabulary)
@@ -554,6 +573,41 @@ def test_the_curve_beside_the_states_is_that_of_the_state_a_training_goes_on_fro
     assert kept.read_text() == curve_lines(identity, outcome.curves)
     assert [json.loads(line)["epoch"] for line in kept.read_text().splitlines()] == [1, 2, 3, 4]
     assert names_in(kept.parent) == [kept.name, "progress.json", *(file.name for file in store("a").files())]
+
+
+@pytest.mark.parametrize("system", ["vae_mine", "lagging", "lstm_lm"])
+@pytest.mark.parametrize("harmed", [1, 2])
+def test_a_training_goes_on_past_damaged_states_and_its_numbers_are_the_same(
+    system: str, harmed: int, corpus: Corpus, store: Callable[[str], StateStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the state before, or anew, where the checksums are right and the parts are not: another version's. Of one of
+    them the weights are taken before its optimiser turns out to be missing."""
+
+    class AfterTenSteps(StopRequest):
+        steps = 0
+
+        def reason(self) -> StoppedError | None:
+            self.steps += 1
+            kept.save(self.steps, trainer.state()) if self.steps in (4, 9) else None
+            return TerminatedError("over") if self.steps > 10 else None
+
+    sizes, how = (corpus.train, corpus.valid, corpus.size), train_settings(system, epochs=3)
+    expected = Trainer(how, *sizes, seed=1).run()
+    kept = store("a")
+    trainer = Trainer(how, *sizes, seed=1, store=None, stop=AfterTenSteps())
+    with pytest.raises(TerminatedError):
+        trainer.run()
+    assert len(kept.files()) == 2
+    for file in kept.files()[-harmed:]:
+        other = load_state(file)
+        other["optimizers" if file == kept.files()[0] else "at"] = {}
+        save_state(file, other)
+    outcome = Trainer(how, *sizes, seed=1, store=store("a")).run()
+    assert outcome.curves == expected.curves
+    assert same(outcome.weights, expected.weights)
+    assert same(outcome.weights_iw, expected.weights_iw)
+    assert len(caplog.messages) == harmed
+    assert caplog.messages[-1].endswith("starts anew" if harmed == 2 else "goes on from the state before it")
 
 
 def test_a_training_is_done_by_one_process_until_that_is_killed(

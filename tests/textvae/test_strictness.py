@@ -297,6 +297,10 @@ def test_a_data_set_cannot_be_called_something_else_than_its_entry(key: str, whe
     ("text", "said"),
     [
         ("a: &a {b: *a}", "nested without end"),
+        ("grid:\n  seeds: [1", "line 2, column 12 cannot be read: expected ',' or ']', but got"),
+        ("a: 1\na: 2", "cannot be read: found duplicate key"),
+        ("a: b: c", "line 1, column 5 cannot be read: mapping values are not allowed here"),
+        ("\0", "cannot be read: "),
         ("a: 2001-99-99", "cannot be read"),
         ("a: !!python/object:os.system {}", "cannot be read"),
         ("", "(top)"),
@@ -309,6 +313,7 @@ def test_a_file_that_is_no_settings_is_a_settings_error(tmp_path: Path, text: st
     with pytest.raises(SettingsError) as caught:
         Params.load(tmp_path / "params.yaml")
     assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("language", "works"), [("de", True), ("xx", True), ("qq", False)])

@@ -43,7 +43,7 @@ def built(entry: str, **settings: Any) -> Any:
 def trained(entry: str) -> Outcome:
     """Three epochs on the tiny corpus, with the entry's own settings but for the schedule and the energy's size."""
     settings = alternatives(settings_of(entry))[1][0]
-    settings |= SMALL if settings["name"] == "vae_mine" else {}
+    settings |= SMALL if settings["name"] in ("vae_mine", "mine_bow") else {}
     settings |= {"annealing_epochs": 1.0} if settings.get("annealing_epochs") else {}
     corpus = tiny_corpus()
     plan = train_settings(settings["name"], objective=settings, epochs=3)
@@ -101,7 +101,7 @@ def test_an_entry_outside_the_grid_trains(entry: str) -> None:
     assert all(math.isfinite(value) for row in outcome.curves for value in row.values())
     shown = {name for name in ("mi_estimate", "jsd_bound") if name in outcome.curves[0]}
     bound = {"mine_jsd": {"jsd_bound"}}.get(entry, {"mi_estimate"})
-    assert shown == (bound if settings_of(entry)["name"] == "vae_mine" else set())
+    assert shown == (bound if settings_of(entry)["name"] in ("vae_mine", "mine_bow") else set())
 
 
 def test_alpha_0_trains_the_plain_vae_bit_for_bit() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_files import changed
 from tiny import tiny_corpus
 from tiny_model import informative, written
 from tracking_helpers import ROOT, rows, write_reports, write_run
@@ -18,7 +19,7 @@ from components.publish import publish
 from textvae import load
 from textvae.config import ReportSettings
 from textvae.errors import UnavailableError
-from textvae.files import read_json, write_json
+from textvae.files import read_json
 from textvae.latent import TextVAE
 from textvae.networks import Kind
 from tracking import connect
@@ -38,7 +39,7 @@ def with_model(root: Path, system: str, kind: Kind = "vae", valid: tuple[float, 
     for file in ("model.safetensors", "vocabulary.json"):
         (made / file).rename(directory / "model" / file)
     settings = {**config["settings"], "model": read_json(made / "config.json")["settings"]["model"]}
-    write_json(directory / "model/config.json", {**config, "kind": kind, "settings": settings})
+    changed(directory / "model/config.json", kind=kind, settings=settings)
     lines = [json.loads(line) for line in (directory / "curves.jsonl").read_text().splitlines()]
     for line in lines:  # epochs that were not kept look better
         kept = line["epoch"] == 2
@@ -203,11 +204,13 @@ def test_two_experiments_of_one_store_keep_each_others_versions(
     assert versions() == before
     weights = repository / "runs/sotu/vae_mine/0/model/vocabulary.json"  # as from a GPU: other bytes, the same settings
     weights.write_text(weights.read_text() + "\n")
+    changed(weights.with_name("config.json"))
     run_publish(repository)
     both = versions()
     assert before.items() <= both.items()
     assert len(both) == 3
     weights.write_text(weights.read_text()[:-1])
+    changed(weights.with_name("config.json"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", ours)
     run_publish(repository)
     assert versions() == both
@@ -240,7 +243,7 @@ def test_best_is_chosen_among_all_versions_that_exist(repository: Path, monkeypa
     run_publish(repository)
     assert registered()[1] == "sotu-vae_mine-0"
     config = repository / "runs/sotu/vae_05/0/model/config.json"
-    write_json(config, {**read_json(config), "corpus_sha256": "cd" * 32})
+    changed(config, corpus_sha256="cd" * 32)
     run_publish(repository)
     assert registered()[1] == "sotu-vae_05-0"
 
@@ -297,6 +300,7 @@ def test_a_model_that_is_replaced_leaves_no_other_behind(repository: Path) -> No
     run_publish(repository)
     vocabulary = directory / "model/vocabulary.json"
     vocabulary.write_text(vocabulary.read_text() + "\n")
+    changed(vocabulary.with_name("config.json"))
     run_publish(repository)
     store = connect()
     models = store.client.search_logged_models([store.experiment_id])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.corpus import Batch
+from textvae.networks import Network
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
 from textvae.strict import Size, Weight
 from textvae.vocabulary import EOS, FIRST_TARGET
@@ -27,10 +28,7 @@ class BagOfWordsVAE(Annealed):
 
     def build(self) -> None:
         """The bag-of-words head, with PyTorch's initialisation; it is no part of the model or of its reported NLL."""
-        settings, classes = self.network.settings, self.network.vocabulary_size - FIRST_TARGET
-        self.heads["bow"] = nn.Sequential(
-            nn.Linear(settings.latent, self.config.bow_hidden), nn.Tanh(), nn.Linear(self.config.bow_hidden, classes)
-        )
+        self.heads["bow"] = bag_of_words_head(self.network, self.config.bow_hidden)
 
     def loss(self, batch: Batch, step: int) -> Losses:
         """reconstruction + beta KL + BOW."""
@@ -39,6 +37,12 @@ class BagOfWordsVAE(Annealed):
         bow = bag_of_words_loss(self.heads["bow"](code.z_BD), batch)
         total = reconstruction + self.kl_weight(step) * code.kl + self.config.bow_weight * bow
         return Losses(total, reconstruction, code.kl, {"train_bow": bow})
+
+
+def bag_of_words_head(network: Network, hidden: int) -> nn.Module:
+    """z (B, D) -> logits (B, V)."""
+    classes = network.vocabulary_size - FIRST_TARGET
+    return nn.Sequential(nn.Linear(network.settings.latent, hidden), nn.Tanh(), nn.Linear(hidden, classes))
 
 
 def bag_of_words_loss(logits_BV: Tensor, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
-from textvae.objectives.base import Annealed, AnnealedConfig, Losses, optimizer_of
+from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, optimizer_of
 from textvae.strict import Hold, Rate, Size, Times, Weight
 
 ENERGY_MEAN_LIMIT = 50.0
@@ -96,6 +96,7 @@ class VAEMINE(Annealed):
         settings = self.network.settings
         self.energy = Energy(settings.hidden, settings.latent, self.config.energy_hidden)
         self.heads["energy"] = self.energy
+        self.bound_name = "mi_estimate" if self.config.divergence == "kl" else "jsd_bound"
         self.log_z: Tensor | None = None
         self.first_step = self.config.hold_steps
         self.average_estimate = 0.0
@@ -115,9 +116,12 @@ class VAEMINE(Annealed):
         return optimizers
 
     def loss(self, batch: Batch, step: int) -> Losses:
-        """reconstruction + beta KL - alpha Ihat. The gradients: theta sees the reconstruction; phi everything, through
-        z, z' and the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
-        code = self.encode(batch)
+        """reconstruction + beta KL - alpha Ihat."""
+        return self.loss_of(self.encode(batch), batch, step)
+
+    def loss_of(self, code: Code, batch: Batch, step: int) -> Losses:
+        """The loss of a batch's code. The gradients: theta sees the reconstruction; phi everything, through z, z' and
+        the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
         reconstruction = self.reconstruct(batch, code.z_BD)
         total = reconstruction + self.kl_weight(step) * code.kl
         if len(batch) == 1:
@@ -126,8 +130,7 @@ class VAEMINE(Annealed):
         bound = self.bound(scaled_gradient(code.hidden_BH, alpha), scaled_gradient(code.z_BD, alpha))
         # `scaled_gradient` has put alpha into phi's gradient; this puts it into the value as well.
         total = total - bound + (1 - alpha) * bound.detach()
-        name = "mi_estimate" if self.config.divergence == "kl" else "jsd_bound"
-        return Losses(total, reconstruction, code.kl, {name: bound})
+        return Losses(total, reconstruction, code.kl, {self.bound_name: bound})
 
     def bound(self, hidden_MH: Tensor, z_MD: Tensor) -> Tensor:
         """Ihat of one batch: eq. 12, which moves the average of Z, or the Jensen-Shannon bound in its place."""
@@ -164,9 +167,8 @@ class VAEMINE(Annealed):
             for _ in range(self.config.energy_steps - 1):
                 self.update_energy(batch)
         losses = super().update(batch, step)
-        if step < self.first_step:
-            for bound in losses.extra.values():
-                self.listen(float(bound.detach()), step)
+        if step < self.first_step and self.bound_name in losses.extra:
+            self.listen(float(losses.extra[self.bound_name].detach()), step)
         return losses
 
     def listen(self, bound: float, step: int) -> None:
