@@ -55,7 +55,7 @@ def evaluate(
             print(f"DIVERGED: {metrics['failure']['message']}; the report will show it as such", file=sys.stderr)
     evaluation.mkdir()
     write_posterior(evaluation / "posterior.parquet", words, mu_ND, log_var_ND)
-    write_sealed(evaluation / "metrics.json", metrics, sorted(path.name for path in evaluation.iterdir()))
+    write_sealed(evaluation / "metrics.json", metrics, whole_folder=True)
     return {key: value for key, value in metrics.items() if value is not None}
 
 

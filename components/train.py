@@ -143,7 +143,7 @@ def write_model(
     vocabulary.save(folder / "vocabulary.json")
     if account is not None:
         write_sealed(folder / "candidates.json", account)
-    return write_sealed(folder / "config.json", config, sorted(path.name for path in folder.iterdir()))
+    return write_sealed(folder / "config.json", config, whole_folder=True)
 
 
 def print_epoch(row: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) 
         "settings": settings.model_dump(),
         "source": {key: source[key] for key in ("origin", "split", "tokenizer", "sentences", "dropped")},
     }
-    return write_sealed(corpus / "corpus.json", content, sorted(path.name for path in corpus.iterdir()))
+    return write_sealed(corpus / "corpus.json", content, whole_folder=True)
 
 
 def read_source(raw: Path, dataset: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ first: a bit that a disk or a copy has flipped, and another run's file, are told
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**stated, CHECKSUM: fingerprint(stated)}
 
 
-def write_sealed(path: Path, content: Mapping[str, Any], files: Iterable[str] = ()) -> dict[str, Any]:
-    """Write `path` with its checksum and the hashes of `files`, which lie beside it already. Returns what it says."""
-    hashes = {name: sha256_of_file(path.parent / name) for name in files}
-    written = sealed({**content, FILES: hashes} if hashes else content)
+def write_sealed(path: Path, content: Mapping[str, Any], whole_folder: bool = False) -> dict[str, Any]:
+    """Write `path` with its checksum. Returns what it says.
+
+    `whole_folder`: and with the hash of every file beside it, which is there already; hidden ones are no part of it.
+    """
+    beside = [one for one in path.parent.iterdir() if one != path and one.name[0] != "."] if whole_folder else []
+    hashes = {one.name: sha256_of_file(one) for one in beside}
+    written = sealed({**content, FILES: hashes} if whole_folder else content)
     write_json(path, written)
     return written
 

@@ -62,15 +62,13 @@ def corpus_description(dataset: str = "tiny", sha256: str = SHA256, **changes: A
 def write_with_hashes(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """config.json, corpus.json or metrics.json: with the hashes of what lies beside it by now."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = sorted(file.name for file in path.parent.iterdir() if file.is_file() and file != path)
-    return write_sealed(path, content, beside)
+    return write_sealed(path, content, whole_folder=True)
 
 
 def changed(path: Path, **values: Any) -> dict[str, Any]:
     """Write one of the JSON files again with these values, as if the step had written them."""
-    content = {key: value for key, value in read_json(path).items() if key not in ("files", "checksum")}
-    write = write_with_hashes if path.name in ("config.json", "corpus.json", "metrics.json") else write_sealed
-    return write(path, {**content, **values})
+    content = {key: value for key, value in read_json(path).items() if key != "checksum"}
+    return write_sealed(path, {**content, **values}, path.name in ("config.json", "corpus.json", "metrics.json"))
 
 
 def write_sealed_table(path: Path, table: pa.Table) -> None:
