@@ -118,9 +118,9 @@ def test_what_a_browser_or_a_terminal_would_obey_is_shown_instead(tmp_path: Path
     settings = write_full_experiment(tmp_path)
     odd, word = "\x1b]0;title\x07 \x9b31m \u202egnorw", "c\x1bat$\\bad$"
     vocabulary = tmp_path / "corpora/sotu/corpus/vocabulary.json"
-    vocabulary = vocabulary if vocabulary.exists() else next(tmp_path.rglob("vocabulary.json"))
     content = read_json(vocabulary)
     write_json(vocabulary, {**content, "words": [word if one == "cat" else one for one in content["words"]]})
+    changed(vocabulary.with_name("corpus.json"))
     path = tmp_path / "runs/sotu/vae_mine/1/examples.json"
     write_json(path, {**read_json(path), "prior": {"greedy": [odd], "ancestral": []}})
     reports = make(tmp_path, settings)
