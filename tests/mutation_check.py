@@ -673,10 +673,10 @@ MUTANTS = [
         "textvae/test_errors.py",
     ),
     Mutant(
-        "MLflow's database is made under its own name",
+        "what an interrupted making of MLflow's database leaves stays",
         "tracking/place.py",
-        'path.with_name(f".{path.name}.making")',
-        'path.with_name(f"{path.name}")',
+        "    finally:\n        remove_database(making)",
+        "    finally:\n        pass",
         "tracking/test_place.py",
     ),
     Mutant(

@@ -12,7 +12,7 @@ from report_artifacts import examples, write_full_experiment
 from report_reading import make, results
 from report_runs import FAILURE
 
-from textvae.files import read_json, write_json
+from textvae.files import read_json, sha256_of_file, write_json
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +118,10 @@ def test_what_a_browser_or_a_terminal_would_obey_is_shown_instead(tmp_path: Path
     settings = write_full_experiment(tmp_path)
     odd, word = "\x1b]0;title\x07 \x9b31m \u202egnorw", "c\x1bat$\\bad$"
     vocabulary = tmp_path / "corpora/sotu/corpus/vocabulary.json"
-    vocabulary = vocabulary if vocabulary.exists() else next(tmp_path.rglob("vocabulary.json"))
-    content = read_json(vocabulary)
+    content, about = read_json(vocabulary), vocabulary.with_name("corpus.json")
     write_json(vocabulary, {**content, "words": [word if one == "cat" else one for one in content["words"]]})
-    path = tmp_path / "runs/sotu/vae_mine/1/examples.json"
-    write_json(path, {**read_json(path), "prior": {"greedy": [odd], "ancestral": []}})
+    changed(about, files={**read_json(about)["files"], vocabulary.name: sha256_of_file(vocabulary)})
+    changed(tmp_path / "runs/sotu/vae_mine/1/examples.json", prior={"greedy": [odd], "ancestral": []})
     reports = make(tmp_path, settings)
     for name in ("report.html", "report.md"):
         assert not re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", (reports / name).read_text(encoding="utf-8"))
