@@ -25,6 +25,7 @@ RUN_ARTIFACTS = (
     "model/candidates.json",
     "curves.jsonl",
     "evaluation/metrics.json",
+    "evaluation/sentences.parquet",
     "ngram.json",
     "examples.json",
 )

@@ -5,6 +5,7 @@ Shapes: N sentences, S sentences of a subset, K codes a sentence, D latent.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -33,45 +34,49 @@ MEASURES = (
 )
 
 
+OF_SENTENCES = ("nll", "reconstruction", "kl", "nll_iw", "gain")
+"""What is known of single sentences, in nats; NLL-IW and gain of those of their subsets."""
+
+
 class Measured(NamedTuple):
-    """The columns, and the posteriors that they were measured with: no rows for LSTM-LM and for numbers of no use."""
+    """The columns, what they are means of, and the posteriors: no rows for LSTM-LM and for numbers of no use."""
 
     columns: dict[str, Any]
+    of_sentences: dict[str, Tensor]
+    """`OF_SENTENCES` (N, float64), NaN where a sentence has no such number; no entry where no sentence has one."""
     mu_ND: Tensor
     log_var_ND: Tensor
 
 
 def measure(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
     """All that is known of a model on these sentences. Raises BrokenResultError where it contradicts mathematics."""
-    nothing_ND = torch.zeros(0, network.latent)
     if network.kind == "lstm_lm":
-        return Measured(of_language_model(network, sentences, settings), nothing_ND, nothing_ND)
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    columns = of_vae(network, sentences, mu_ND, log_var_ND, settings, seed)
-    if "status" in columns:
-        return Measured(columns, nothing_ND, nothing_ND)
-    return Measured(columns, mu_ND, log_var_ND)
+        return of_language_model(network, sentences, settings)
+    return of_vae(network, sentences, settings, seed)
 
 
-def of_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> dict[str, Any]:
-    """LSTM-LM's columns: its NLL is exact, so NLL-IW is the NLL of that subset."""
+def of_no_use(network: Network, diverged: dict[str, Any]) -> Measured:
+    """Of a model that diverged."""
+    nothing_ND = torch.zeros(0, network.latent)
+    return Measured(diverged, {}, nothing_ND, nothing_ND)
+
+
+def of_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> Measured:
+    """LSTM-LM's numbers: its NLL is exact, so NLL-IW is the NLL of that subset."""
     nll_N = reconstruction(network, sentences, None)
     if diverged := divergence(sentences, nll_N):
-        return diverged
+        return of_no_use(network, diverged)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
-    on_subset = nll_columns(sentences, nll_N, subset, nll_N[torch.from_numpy(subset)])
-    return {**on_subset, **size_columns(sentences, nll_N), "iw_sentences": len(subset), "iw_samples": None}
+    iw_S = nll_N[torch.from_numpy(subset)]
+    columns = nll_columns(sentences, nll_N, subset, iw_S) | size_columns(sentences, nll_N)
+    columns |= {"iw_sentences": len(subset), "iw_samples": None}
+    of_sentences = {"nll": nll_N, "reconstruction": nll_N, "nll_iw": spread(iw_S, subset, len(sentences))}
+    return Measured(columns, of_sentences, torch.zeros(0, 0), torch.zeros(0, 0))
 
 
-def of_vae(
-    network: Network,
-    sentences: Sentences,
-    mu_ND: Tensor,
-    log_var_ND: Tensor,
-    settings: EvaluationSettings,
-    seed: int,
-) -> dict[str, Any]:
-    """A VAE's columns."""
+def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
+    """A VAE's numbers."""
+    mu_ND, log_var_ND = posteriors(network, sentences)
     kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
     reconstruction_N = torch.zeros(len(sentences), dtype=torch.float64)
     for sample in range(settings.elbo_samples):
@@ -79,7 +84,7 @@ def of_vae(
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
     if diverged := divergence(sentences, nll_N):
-        return diverged
+        return of_no_use(network, diverged)
     information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
@@ -104,7 +109,17 @@ def of_vae(
     if problems:
         print(metrics, file=sys.stderr)
         raise BrokenResultError("; ".join(problems) + ". Nothing was written: this is a bug, please report it")
-    return metrics
+    of_sentences = {"nll": nll_N, "reconstruction": reconstruction_N, "kl": kl_N}
+    of_sentences["nll_iw"] = spread(iw_N, subset, len(sentences))
+    of_sentences["gain"] = spread(gain_N, gain_subset, len(sentences))
+    return Measured(metrics, of_sentences, mu_ND, log_var_ND)
+
+
+def spread(values_S: Tensor, subset: IntArray, count: int) -> Tensor:
+    """The values of a subset at their places among all `count` sentences (N), NaN elsewhere."""
+    values_N = torch.full((count,), math.nan, dtype=torch.float64)
+    values_N[torch.from_numpy(subset)] = values_S
+    return values_N
 
 
 def divergence(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:

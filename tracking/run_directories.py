@@ -13,6 +13,7 @@ PUBLISHED = (
     "model/candidates.json",
     "curves.jsonl",
     "evaluation/metrics.json",
+    "evaluation/sentences.parquet",
     "ngram.json",
     "examples.json",
     "samples.parquet",

@@ -326,6 +326,56 @@ def test_the_posteriors_are_written_for_every_sentence(
     assert str(table.schema.field("mu").type).startswith("fixed_size_list")
 
 
+def table_of_sentences(folder: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """sentences.parquet: whose it is, and its columns."""
+    table = pq.read_table(folder / "sentences.parquet")
+    assert [str(field.type) for field in table.schema] == ["string"] + ["double"] * 5
+    return json.loads(table.schema.metadata[b"textvae"]), table.to_pydict()
+
+
+def test_the_numbers_of_every_sentence_are_written_and_their_means_are_the_columns(
+    model: Path, vae: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    """NLL-IW and gain of the sentences of their subsets alone, the others null; NLL-IW and KL by loops."""
+    metrics = measured(model, corpus_folder, tmp_path)
+    about, columns = table_of_sentences(tmp_path)
+    assert columns["sentence"] == pq.read_table(tmp_path / "posterior.parquet")["sentence"].to_pylist()
+    assert {key: about[key] for key in ("dataset", "system", "seed", "split")} == {
+        key: metrics[key] for key in ("dataset", "system", "seed", "split")
+    }
+    assert vae.encoder is not None
+    for n in range(len(corpus.test)):
+        mu, log_var, _ = reference.posterior(vae.encoder, corpus.test[n].tolist())
+        assert columns["kl"][n] == pytest.approx(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2), abs=1e-4)
+        assert columns["nll"][n] == columns["reconstruction"][n] + columns["kl"][n]
+    subset = hashed_subset(corpus.test, SETTINGS.iw_sentences, "nll_iw")
+    chosen = corpus.test.subset(subset)
+    for row, n in enumerate(subset):
+        expected = explicit_iw_nll(vae, chosen, row, SEED, SETTINGS.iw_samples)
+        assert columns["nll_iw"][n] == pytest.approx(expected, abs=1e-4)
+    others = {"nll_iw": subset, "gain": hashed_subset(corpus.test, SETTINGS.gain_sentences, "gain")}
+    for name in ("nll", "kl", "nll_iw", "gain"):
+        values = [value for value in columns[name] if value is not None]
+        assert metrics[name] == pytest.approx(np.mean(values), rel=1e-12)
+        measured_ones = [n for n, value in enumerate(columns[name]) if value is not None]
+        assert measured_ones == list(others.get(name, range(len(corpus.test))))
+
+
+def test_files_say_by_a_hash_whether_their_sentences_are_the_same(
+    model: Path, language_model: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    measured(model, corpus_folder, tmp_path / "vae")
+    measured(write(tmp_path / "model", language_model, corpus), corpus_folder, tmp_path / "lm")
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    write_split(tmp_path / "corpus" / "test.parquet", corpus.test.subset(np.arange(13)))
+    measured(model, tmp_path / "corpus", tmp_path / "fewer")
+    write_split(tmp_path / "corpus" / "test.parquet", corpus.test.subset(np.arange(14)[::-1]))
+    measured(model, tmp_path / "corpus", tmp_path / "turned")
+    hashes = {name: table_of_sentences(tmp_path / name)[0]["sentences_sha256"] for name in ("vae", "fewer", "turned")}
+    assert len(set(hashes.values())) == 3
+    assert table_of_sentences(tmp_path / "lm")[0]["sentences_sha256"] == hashes["vae"]
+
+
 @pytest.mark.parametrize("max_tokens", [1, 40, 100])
 def test_no_number_depends_on_the_batches(
     max_tokens: int,
@@ -356,7 +406,7 @@ def test_an_evaluation_is_the_same_bytes_again(model: Path, corpus_folder: Path,
     for attempt in ("a", "b"):
         torch.manual_seed(ord(attempt))
         measured(model, corpus_folder, tmp_path / attempt)
-    for name in ("metrics.json", "posterior.parquet"):
+    for name in ("metrics.json", "sentences.parquet", "posterior.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -377,6 +427,10 @@ def test_a_language_models_numbers_are_exact_and_those_of_codes_null(
         *of_codes,
         *(f"{name}_se" for name in ("kl", "mi", "mi_upper", "kl_agg", "gain")),
     }
+    _, columns = table_of_sentences(tmp_path / "evaluation")
+    assert columns["nll"] == columns["reconstruction"] == pytest.approx(losses, rel=1e-5)
+    assert columns["kl"] == columns["gain"] == [None] * 14
+    assert columns["nll_iw"] == [columns["nll"][n] if n in subset else None for n in range(14)]
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
@@ -388,6 +442,8 @@ def test_a_diverged_run_has_its_failure_and_no_numbers(
     metrics = measured(model, corpus_folder, tmp_path / "evaluation")
     assert (metrics["status"], metrics["failure"], metrics["seed"]) == ("diverged", failure, SEED)
     assert all(metrics[name] is None for name in MEASURES)
+    about, columns = table_of_sentences(tmp_path / "evaluation")
+    assert (about["status"], columns["sentence"]) == ("diverged", [])
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
@@ -414,6 +470,8 @@ def test_numbers_of_no_use_are_a_diverged_run_not_a_crash(
     assert metrics["status"] == "diverged"
     assert "nats a token" in metrics["failure"]["message"]
     assert all(metrics[measure] is None for measure in MEASURES)
+    about, columns = table_of_sentences(tmp_path / "evaluation")
+    assert (about["status"], columns["sentence"]) == ("diverged", [])
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
