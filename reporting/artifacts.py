@@ -173,7 +173,7 @@ def run_of(point: tuple[str, str, str], found: Found) -> Run:
         about, stated = found["metrics", *point]
         for name in ("posterior", "sentences"):
             path = about.with_name(f"{name}.parquet")
-            if path.name in stated.get("files", {}):
+            if "files" in stated:
                 checked_file(path, about, stated["files"], "evaluate")
             beside[name] = path if path.is_file() else None
     return Run(

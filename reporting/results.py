@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reporting.artifacts import Experiment, Record, Run
+from reporting.differences import COLUMNS as DIFFERENCES
+from reporting.differences import SentenceNumbers, of_run
 from reporting.names import MEASURES as MEASURE_NAMES
 from textvae.errors import DataError
 
@@ -60,7 +62,7 @@ NGRAM_DETAILS = {
 MANY_CUT = 0.01
 """Share of generated sentences cut at sampling.max_length from which on FPPL and RPPL are not those of sentences."""
 IDENTITY = ("dataset", "system", "seed")
-TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback", "chosen"}
+TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback", "chosen", "baseline"}
 COLUMNS = (
     *IDENTITY,
     *MEASURES,
@@ -73,6 +75,7 @@ COLUMNS = (
     "discount_fallback",
     "real_text_fppl",
     "chosen",
+    *DIFFERENCES,
 )
 CURVE_COLUMNS = [
     "epoch",
@@ -95,9 +98,14 @@ CURVE_COLUMNS = [
 ]
 
 
-def result_rows(experiment: Experiment) -> list[Row]:
-    """A row per grid point, in the grid's order, whatever became of it."""
-    return [result_row(run, experiment.is_reduced(run.dataset)) for run in experiment.runs]
+def result_rows(experiment: Experiment, numbers: Mapping[str, Mapping[tuple[str, str], SentenceNumbers]]) -> list[Row]:
+    """A row per grid point, in the grid's order, whatever became of it; `numbers` of the sentences, by data set."""
+    settings = experiment.settings
+    baseline = settings.baseline if settings.baseline in settings.systems else None
+    return [
+        result_row(run, experiment.is_reduced(run.dataset)) | of_run(run, numbers[run.dataset], baseline)
+        for run in experiment.runs
+    ]
 
 
 def result_row(run: Run, reduced: bool) -> Row:

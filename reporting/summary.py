@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reporting.differences import Difference
 from reporting.names import MEASURES, Measure
 from reporting.results import NGRAM_MEASURES, Row, many_cut
 
@@ -48,6 +49,20 @@ def summarise(rows: Sequence[Row], key: str) -> Summary | None:
 def number(value: float, decimals: int) -> str:
     """`value` with so many decimals, never "-0.00"; very large ones in scientific notation."""
     return f"{value:.3g}" if abs(value) >= 1e7 else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def signed(value: float) -> str:
+    """`+0.31`, `-0.31`, `0.00`."""
+    text = number(value, 2)
+    return text if text.startswith("-") or not float(text) else f"+{text}"
+
+
+def interval(found: Difference) -> str:
+    """A difference's 95% interval as ` [-0.76, +0.14]`; empty with one seed."""
+    if found.seed_se is None:
+        return ""
+    ends = (found.difference - found.half_width, found.difference + found.half_width)
+    return f" [{', '.join(map(signed, ends))}]"
 
 
 def mean_and_spread(summary: Summary, measure: Measure) -> str:

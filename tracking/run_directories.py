@@ -13,7 +13,6 @@ PUBLISHED = (
     "model/candidates.json",
     "curves.jsonl",
     "evaluation/metrics.json",
-    "evaluation/sentences.parquet",
     "ngram.json",
     "examples.json",
     "samples.parquet",
