@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from reporting.ceilings import at_ceiling
 from reporting.differences import read_differences
 from reporting.names import MEASURES, dataset_name, system_name
 from reporting.results import Row, explanation, many_cut, read_results
@@ -18,6 +19,7 @@ from textvae.errors import exit_codes
 WIDTH = 120
 COLUMNS = ("nll", "kl", "ppl", "nll_iw", "mi", "au", "gain", "fppl", "rppl", "rppl_pad")
 NONE = "-"
+AT_CEILING = "A number behind > is within 5% of the largest that its estimate can have: the truth is at least as much."
 
 
 def results_table(results_csv: Path) -> str:
@@ -44,7 +46,8 @@ def results_table(results_csv: Path) -> str:
         notes.append(f"Decoding: {'; '.join(decodings)}.")
     if cut := list(dict.fromkeys(f"{row['dataset']} {system_name(row['system'])}" for row in rows if many_cut(row))):
         notes.append(f"FPPL and RPPL of text cut at sampling.max_length (see the report): {', '.join(cut)}.")
-    table = [aligned(lines), *map(conclusion, verdicts(rows, differences)), " ".join(notes)]
+    bounds = [AT_CEILING] if any(at_ceiling(row, key) for row in rows for key in COLUMNS) else []
+    table = [aligned(lines), *bounds, *map(conclusion, verdicts(rows, differences)), " ".join(notes)]
     return visible("\n".join(table) + "\n")
 
 

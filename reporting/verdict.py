@@ -23,7 +23,8 @@ RULES = (
     "below. Otherwise it is too close to call.",
     "Only systems whose code is in use with every seed, none of them diverged, can be taken.",
     "Of these the one with the lowest mean NLL-IW is taken, where its difference to each other one is clear. Where it "
-    "is not, the one of those too close whose gain is clearly the largest is taken. One seed decides nothing.",
+    "is not, the one of those too close whose gain is clearly the largest is taken, unless another's gain is at its "
+    "ceiling and may be larger. One seed decides nothing.",
     "A difference is paired: of the same sentences and the same seeds. Its 95% interval counts two chances, of other "
     "sentences and of other trainings: half its width is the root of the sum of squares of t times the standard error "
     "of the sentences' differences (each averaged over the seeds) and of t times that of the seeds' differences (each "
@@ -117,13 +118,16 @@ def choice(
 
 def by_gain(close: Mapping[str, Sequence[Row]], fit: str, differences: Differences) -> tuple[str, str, str | None]:
     """As `choice`, of systems that NLL-IW does not tell apart; `fit` says so."""
-    gains = {s: summary.mean for s, rows in close.items() if (summary := summarise(rows, "gain"))}
-    teller = max(gains, key=gains.__getitem__)
+    gains = {s: summary for s, rows in close.items() if (summary := summarise(rows, "gain"))}
+    teller = max(gains, key=lambda system: gains[system].mean)
     dataset = close[teller][0]["dataset"]
     of_gain = {s: differences.between(dataset, "gain", s, teller) for s in gains if s != teller}
-    if any(found is None or found.sign >= 0 for found in of_gain.values()):
+    full = [system_name(system) for system in close if gains[system].bound]
+    # A gain at its ceiling may be larger than any other's.
+    if any(found is None or found.sign >= 0 or gains[s].bound for s, found in of_gain.items()):
         names = listed([system_name(system) for system in close])
-        reason = f"{fit}, and the gain does not tell them apart either ({beside(of_gain)})."
+        said = f"; at its ceiling: {listed(full)}" if full else ""
+        reason = f"{fit}, and the gain does not tell them apart either ({beside(of_gain)}{said})."
         return f"too close to call between {names}", f"{reason} More seeds, or more sentences, may.", None
     reason = f"{fit}, and of these {system_name(teller)}'s decoder gains clearly the most from the code"
     return f"take {system_name(teller)}", f"{reason} ({beside(of_gain)}).", teller
@@ -169,9 +173,11 @@ def of_states(judged: Mapping[str, Sequence[Row]], states: Mapping[str, Sequence
 
 
 def numbers(rows: Sequence[Row]) -> str:
-    """`MI 0.99, gain 0.33`, means over the seeds."""
+    """`MI 0.99, gain 0.33`, means over the seeds; `MI > 6.70` at the ceiling."""
     pairs = (("MI", summarise(rows, "mi")), ("gain", summarise(rows, "gain")))
-    return ", ".join(f"{label} {number(summary.mean, 2)}" for label, summary in pairs if summary)
+    return ", ".join(
+        f"{label} {'> ' if summary.bound else ''}{number(summary.mean, 2)}" for label, summary in pairs if summary
+    )
 
 
 def of_troubles(rows_of: Mapping[str, Sequence[Row]]) -> list[str]:

@@ -30,10 +30,14 @@ from textvae.progress import progress
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
-    *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
+    *("gain", "gain_se", "gain_sentences", "gain_codes", "au", "sentences", "tokens"),
 )
 
 
+GAIN_PILOT = 64
+"""Sentences that tell how many codes the gain takes."""
+FULL = 0.8
+"""Share of log K above which K codes are too few for a gain."""
 OF_SENTENCES = ("nll", "reconstruction", "kl", "nll_iw", "gain")
 """What is known of single sentences, in nats; NLL-IW and gain of those of their subsets."""
 
@@ -90,7 +94,7 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
     gain_subset = hashed_subset(sentences, settings.gain_sentences, "gain")
-    gain_N = decoder_gain(network, sentences, gain_subset, z_ND, settings.gain_codes, seed)
+    gain_N, codes = decoder_gain(network, sentences, gain_subset, z_ND, settings, seed)
     gain, gain_se = estimators.mean_and_se(gain_N, sentences.kinds[torch.from_numpy(gain_subset)])
     metrics = {
         **nll_columns(sentences, nll_N, subset, iw_N),
@@ -100,6 +104,7 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
         "gain": gain,
         "gain_se": gain_se,
         "gain_sentences": len(gain_N),
+        "gain_codes": codes,
         "mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
         "au": estimators.active_units(mu_ND),
         **{name: getattr(information, name) for name in ("kl", "mi", "mi_upper", "kl_agg")},
@@ -151,18 +156,40 @@ def size_columns(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
 
 
 def decoder_gain(
-    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, codes: int, seed: int
-) -> Tensor:
-    """`estimators.decoder_gain` (S): each sentence of the subset, its own code against those of others, drawn by its
-    hash from all sentences."""
-    codes = min(codes, len(sentences))
+    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, settings: EvaluationSettings, seed: int
+) -> tuple[Tensor, int]:
+    """`estimators.decoder_gain` (S) and the number of codes, K: each sentence of the subset, its own code against those
+    of others, drawn by its hash from all sentences.
+
+    A gain is at most log K. So K grows fourfold while the mean over a pilot (the sentences of the subset with the
+    smallest hashes) is above 0.8 log K, up to `max_gain_codes` and the number of sentences.
+    """
     order = hashed_order(sentences, "gain codes")
-    log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
+    most = min(max(settings.gain_codes, settings.max_gain_codes), len(sentences))
+    codes = min(settings.gain_codes, most)
+
+    def scores(n: int) -> Tensor:
+        """log p(x_n|z) (K), its own code first."""
+        key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
+        drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
+        others = [i for i in drawn if i != n][: codes - 1]
+        return -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
+
+    pilot = hashed_subset(sentences, min(GAIN_PILOT, len(subset)), "gain")
     with progress("evaluate: gain", len(subset), "sentences") as bar:
-        for row, n in enumerate(subset):
-            key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
-            drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
-            others = [i for i in drawn if i != n][: codes - 1]
-            log_p_SK[row] = -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
-            bar.advance()
-    return estimators.decoder_gain(log_p_SK)
+        while True:
+            of_pilot = {int(n): scores(int(n)) for n in pilot}
+            gains = estimators.decoder_gain(torch.stack(list(of_pilot.values()))).tolist()
+            # Summed exactly: the order of the sentences must not decide.
+            if codes == most or math.fsum(gains) / len(gains) <= FULL * math.log(codes):
+                break
+            codes = min(4 * codes, most)
+        bar.advance(len(pilot))
+        log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
+        for row, n in enumerate(map(int, subset)):
+            if n in of_pilot:
+                log_p_SK[row] = of_pilot[n]
+            else:
+                log_p_SK[row] = scores(n)
+                bar.advance()
+    return estimators.decoder_gain(log_p_SK), codes

@@ -26,10 +26,11 @@ FAILURE = {
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
-    *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
+    *("gain", "gain_se", "gain_sentences", "gain_codes", "au", "sentences", "tokens"),
 )
 NGRAM_MEASURES = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad", "sentences", "cut")
-SIZES = {"iw_sentences": 100, "iw_samples": 100, "gain_sentences": 500, "sentences": 1850, "tokens": 40000}
+SIZES = {"iw_sentences": 100, "iw_samples": 100, "gain_sentences": 500, "gain_codes": 32}
+SIZES |= {"sentences": 1850, "tokens": 40000}
 REAL_TEXT = {"fppl": 210.123456789, "tokens": 40000, "oov": 900}
 
 

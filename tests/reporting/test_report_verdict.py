@@ -135,6 +135,25 @@ def test_nll_iw_and_gain_may_both_be_too_close_to_call() -> None:
     assert "LaggingVAE" not in found.sentences[0]
 
 
+@pytest.mark.parametrize(
+    ("full", "taken"),
+    [
+        ("vae_05", None),  # the smaller gain is at its ceiling: it may be the larger one
+        ("vae_bow", "vae_bow"),  # the larger one is at least so much larger
+        ("vae_05 vae_bow", None),
+    ],
+)
+def test_a_gain_at_its_ceiling_is_not_ranked_below_another(full: str, taken: str | None) -> None:
+    lines = [
+        seeds(system, nll_iw, gain=gain, at_ceiling="mi gain" if system in full.split() else "")
+        for system, nll_iw, gain in (("vae_05", [60.0, 60.5, 61.0], 3.4), ("vae_bow", [60.2, 60.4, 61.2], 4.6))
+    ]
+    found = take(*lines)
+    assert found.taken == taken
+    named = {"vae_05": "VAE-0.5", "vae_bow": "VAE-BOW", "vae_05 vae_bow": "VAE-0.5 and VAE-BOW"}[full]
+    assert (f"at its ceiling: {named})" in found.sentences[0]) is (taken is None)
+
+
 def test_two_seeds_hardly_ever_tell() -> None:
     """With one degree of freedom an interval is 9 standard deviations wide on each side."""
     assert take(seeds("vae_05", [60.0, 60.4]), seeds("vae_bow", [62.0, 62.0])).taken is None  # 1.8, 0.28 x 9 = 2.5

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from components.evaluate import evaluate
-from textvae import estimators, inference
+from textvae import estimators, evaluation, inference
 from textvae.config import EvaluationSettings
-from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
-from textvae.evaluation import MEASURES
+from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_order, hashed_subset, sentence_hash
+from textvae.evaluation import MEASURES, decoder_gain
 from textvae.inference import (
     importance_weighted_nll,
     posteriors,
@@ -279,7 +279,8 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
 ) -> None:
     """With as many codes as there are sentences no choice is left: the own code and each other one, once."""
     assert vae.encoder is not None
-    assert metrics["gain"] <= math.log(SETTINGS.gain_codes)
+    assert metrics["gain"] <= 0.8 * math.log(SETTINGS.gain_codes)
+    assert metrics["gain_codes"] == SETTINGS.gain_codes
     count = len(corpus.test)
     codes = []
     for n in range(count):
@@ -297,6 +298,76 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
         ours = evaluate(model=model, corpus=corpus_folder, settings=all_codes, evaluation=out)
         assert ours["gain"] == pytest.approx(np.mean(gains), abs=1e-4)
         assert ours["gain_se"] == pytest.approx(standard_error(gains, texts_of(corpus.test, subset)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("begun", "most", "sharpness", "expected"),
+    [(2, 1024, 50.0, 14), (2, 7, 50.0, 7), (2, 2, 50.0, 2), (3, 1, 50.0, 3), (14, 1024, 50.0, 14), (2, 1024, 1.2, 8)],
+)
+def test_the_codes_of_the_gain_grow_while_it_is_near_their_log(
+    begun: int, most: int, sharpness: float, expected: int, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against loops, with a decoder that tells codes apart by their distance: fourfold while above 0.8 log K.
+
+    The nine sentences are fewer than a pilot's 64, so it is all of them.
+    """
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    monkeypatch.setattr(
+        evaluation,
+        "reconstruction_of_codes",
+        lambda network, sentences, n, z_KD: sharpness * (z_KD - z_ND[n]).square().sum(1),
+    )
+    settings = SETTINGS.model_copy(update={"gain_codes": begun, "max_gain_codes": most})
+    subset, order = hashed_subset(corpus.test, 9, "gain"), hashed_order(corpus.test, "gain codes")
+
+    def looped(codes: int) -> list[float]:
+        gains = []
+        for n in subset:
+            key = sentence_hash(corpus.test[n], SEED, "gain", copy_number(corpus.test, n))
+            drawn = np.random.Generator(np.random.Philox(key=key)).choice(14, codes, replace=False)
+            others = [order[i] for i in drawn if order[i] != n][: codes - 1]
+            own, *scores = [-sharpness * float((z_ND[i] - z_ND[n]).square().sum()) for i in (n, *others)]
+            gains.append(own - log_mean_exp([own, *scores]))
+        return gains
+
+    codes = begun
+    while np.mean(looped(codes)) > 0.8 * math.log(codes) and codes < min(most, 14):
+        codes = min(4 * codes, most, 14)
+    gain_S, used = decoder_gain(random_network("vae", corpus.size), corpus.test, subset, z_ND, settings, SEED)
+    assert used == codes == expected
+    assert gain_S.tolist() == pytest.approx(looped(codes), rel=1e-12)
+
+
+def test_a_pilot_of_a_few_sentences_decides_for_all(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ones with the smallest hashes, here 3 of 9, whose codes alone the decoder hears."""
+    monkeypatch.setattr(evaluation, "GAIN_PILOT", 3)
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    subset, pilot = (hashed_subset(corpus.test, count, "gain") for count in (9, 3))
+    heard: list[int] = []
+
+    def told(network: Network, sentences: Sentences, n: int, z_KD: Tensor) -> Tensor:
+        heard.append(n)
+        return 50.0 * (z_KD - z_ND[n]).square().sum(1) if n in pilot else torch.zeros(len(z_KD))
+
+    monkeypatch.setattr(evaluation, "reconstruction_of_codes", told)
+    settings = SETTINGS.model_copy(update={"gain_codes": 2})
+    gain_S, codes = decoder_gain(random_network("vae", corpus.size), corpus.test, subset, z_ND, settings, SEED)
+    assert codes == 14
+    assert [n for n in subset if n not in pilot] == [n for n, gain in zip(subset, gain_S, strict=True) if gain == 0]
+    assert sorted(heard) == sorted([*pilot, *pilot, *subset]), "2, 8 and 14 codes; nothing measured twice"
+
+
+def test_as_many_codes_as_suffice_give_the_numbers_of_those_codes(corpus: Corpus) -> None:
+    """The pilot costs nothing and changes no bit where it finds the codes enough."""
+    network = informative_vae(corpus)
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    subset = hashed_subset(corpus.test, 9, "gain")
+    with_pilot, without = (
+        decoder_gain(network, corpus.test, subset, z_ND, SETTINGS.model_copy(update={"max_gain_codes": most}), SEED)
+        for most in (1024, 5)
+    )
+    assert with_pilot[1] == without[1] == 5
+    assert with_pilot[0].tolist() == without[0].tolist()
 
 
 def test_the_gain_is_zero_where_the_decoder_ignores_the_code(
@@ -422,7 +493,8 @@ def test_a_language_models_numbers_are_exact_and_those_of_codes_null(
     assert metrics["ppl"] == pytest.approx(math.exp(sum(losses) / tokens), rel=1e-5)
     expected = pytest.approx(np.mean([losses[n] for n in subset]), rel=1e-5)
     assert metrics["nll_iw"] == metrics["nll_subset"] == expected
-    of_codes = {"kl", "mi", "mi_upper", "mi_batch", "kl_agg", "gain", "au", "iw_samples", "gain_sentences"}
+    of_codes = {"kl", "mi", "mi_upper", "mi_batch", "kl_agg", "gain", "au", "iw_samples"}
+    of_codes |= {"gain_sentences", "gain_codes"}
     assert {name for name in MEASURES if metrics[name] is None} == {
         *of_codes,
         *(f"{name}_se" for name in ("kl", "mi", "mi_upper", "kl_agg", "gain")),
