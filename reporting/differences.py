@@ -135,7 +135,7 @@ class SentenceNumbers:
 
     @classmethod
     def of(cls, run: Run) -> SentenceNumbers:
-        """Raises DataError where the file is missing or damaged."""
+        """Raises DataError where the file is missing, damaged, or of another evaluation than metrics.json."""
         if run.sentences is None:
             raise DataError(f"{run.name} has metrics.json and no sentences.parquet: run evaluate again")
         try:
@@ -145,6 +145,8 @@ class SentenceNumbers:
             _, kinds_N = np.unique(np.array(table["sentence"].to_pylist(), dtype=object), return_inverse=True)
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{run.sentences} cannot be read ({error}); run evaluate again") from None
+        if run.metrics is not None and not math.isclose(float(values["nll"].mean()), run.metrics["nll"], rel_tol=1e-9):
+            raise DataError(f"{run.sentences} and metrics.json are of different evaluations; run evaluate again")
         return cls(run.name, about, kinds_N, values)
 
 
