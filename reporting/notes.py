@@ -83,8 +83,9 @@ def ranking_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     incomplete = any(row["status"] != "finished" for row in rows)
     rule = (
         "Mean ± standard deviation over the seeds. Bold is the best mean, underlined the second best; numbers that "
-        "print equal share the mark. The marks order the means; whether a difference is more than chance, the "
-        "spread beside them tells. KL has no mark, since neither a large nor a small one is good by itself."
+        "print equal share the mark. The marks order the means; whether a difference is more than chance, the spread "
+        "beside them and the paired differences below tell. KL has no mark, since neither a large nor a small one is "
+        "good by itself."
     )
     return [rule + (" Only systems with results for every seed are compared." if incomplete else "")]
 

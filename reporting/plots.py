@@ -84,13 +84,11 @@ def draw_curves(
         for epoch, value in zip(*series(run, key), strict=True)
         if epoch > first
     ]
+    title = curve.title
     if sentences is not None and max(values) >= NEAR * math.log(sentences):
         values.append(math.log(sentences))
         axes.axhline(values[-1], color=INK, linewidth=1, linestyle=":")
-        axes.annotate(
-            f"at most log {sentences:,}", (1, values[-1]), (-2, -9), textcoords="offset points",
-            xycoords=("axes fraction", "data"), ha="right",
-        )  # fmt: skip
+        title += f"; dotted: at most log {sentences:,}"
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
@@ -98,7 +96,7 @@ def draw_curves(
         draw_run(axes, run, drawn[run.system], curve.key)
         if curve.bound:
             axes.plot(*series(run, curve.bound), color=INK, linewidth=1, linestyle=":")
-    axes.set_title(curve.title)
+    axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -111,8 +111,7 @@ def choice(
     if not close:
         fit = "Of the systems whose code is in use with every seed it has the lowest NLL-IW"
         return f"take {name}", f"{fit}, and the difference to each other one is clear ({beside(of_fit)}).", leader
-    fit = f"{name} has the lowest NLL-IW, not clearly below that of {listed([system_name(s) for s in close])}"
-    fit += f" ({beside({s: of_fit[s] for s in close})})"
+    fit = f"{name} has the lowest NLL-IW, but not clearly ({beside({s: of_fit[s] for s in close})})"
     return by_gain({s: candidates[s] for s in (leader, *close)}, fit, differences)
 
 

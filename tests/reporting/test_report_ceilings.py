@@ -63,6 +63,7 @@ def test_a_number_at_its_ceiling_is_shown_as_a_bound_in_every_table(tmp_path: Pa
     assert "> 7.40" in line
     assert "> 3.40" in line
     assert "A number behind > is within 5%" in terminal
+    assert max(map(len, terminal.splitlines())) <= 120
 
 
 def test_one_seed_at_the_ceiling_makes_the_mean_a_bound(tmp_path: Path) -> None:
