@@ -26,7 +26,7 @@ def paired_table(experiment: Experiment, rows: Sequence[Row], differences: Diffe
     shown = [
         (f"{measure}_minus_{name}", measure, system)
         for name, system in references.items()
-        if system in experiment.settings.systems
+        if system in experiment.settings.systems and (name, system) != ("baseline", LANGUAGE_MODEL)
         for measure in OF_REFERENCE
     ]
     lines = []
