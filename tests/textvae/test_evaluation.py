@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterable
@@ -181,7 +182,7 @@ def write(folder: Path, network: Network, corpus: Corpus, **changes: Any) -> Pat
 def measured(model: Path, corpus_folder: Path, out: Path) -> dict[str, Any]:
     evaluate(model=model, corpus=corpus_folder, settings=SETTINGS, evaluation=out)
     metrics = read_record(out / "metrics.json", Metrics)
-    assert set(metrics.pop("files")) == {"posterior.parquet"}
+    assert set(metrics.pop("files")) == {"posterior.parquet", "sentences.parquet"}
     return metrics
 
 
