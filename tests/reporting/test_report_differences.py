@@ -172,7 +172,7 @@ def test_numbers_of_sentences_that_are_missing_or_damaged_are_asked_for(tmp_path
     with pytest.raises(DataError, match=r"sotu, vae_05, seed 2 has metrics\.json and no sentences\.parquet: run"):
         make(tmp_path, SETTINGS)
     path.write_bytes(whole[:200])
-    with pytest.raises(DataError, match=r"sentences\.parquet does not say whose sentences it has"):
+    with pytest.raises(DataError, match=r"sentences\.parquet cannot be read"):
         make(tmp_path, SETTINGS)
     write_sentences(path, {"dataset": "sotu", "system": "vae_05", "seed": 2}, made("vae_05", 1))
     with pytest.raises(DataError, match=r"sentences\.parquet and metrics\.json are of different evaluations"):
