@@ -1,17 +1,21 @@
 """Everything measured -> MLflow, made equal to the run directories. It writes no file: no output has a run id."""
 
+import csv
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pyarrow import parquet
 
-from components.step import Input, step
+from components.step import IDENTITY, Input, step
 from reporting.artifacts import read_content, read_curves
+from reporting.ceilings import measures_at_ceiling
+from reporting.differences import COLUMNS as DIFFERENCES
 from reporting.names import dataset_name, styles, system_name
 from textvae.config import ReportSettings
 from textvae.errors import DataError
@@ -25,6 +29,7 @@ RUN_ARTIFACTS = (
     "model/candidates.json",
     "curves.jsonl",
     "evaluation/metrics.json",
+    "evaluation/sentences.parquet",
     "ngram.json",
     "examples.json",
 )
@@ -60,9 +65,10 @@ def publish(
         found = run_directories(runs)
         check_links(reports)
         found |= with_models(found, models, Path(folder, "runs"))
+        compared = compared_rows(reports)
         records = {}
         for point in (point for point in grid if point in found):
-            record = run_record(found[point], settings.reduced.get(point[0], False))
+            record = run_record(found[point], settings.reduced.get(point[0], False), compared.get(point, {}))
             tags = {**record.tags, "mlflow.runColor": colours[point[1]]}
             text = samples_text(found[point], Path(folder, "-".join(point), "samples.txt"))
             records[point] = replace(record, tags=tags, artifacts={**record.artifacts, **text})
@@ -111,9 +117,28 @@ def publish_reports(store: Store, record: Record, pipeline_run: str, pipeline_na
     return store.run_id(record.fingerprint), bool(pipeline_run)
 
 
-def run_record(directory: Path, reduced: bool) -> Record:
-    """What MLflow should say of one run directory. What has not been measured yet is left out.
+def compared_rows(reports: Path) -> dict[tuple[str, ...], dict[str, float]]:
+    """What results.csv says of each run beside others, and its NLL, by data set, system and seed.
 
+    Raises DataError where it is damaged.
+    """
+    path, columns = reports / "results.csv", ("nll", *(key for key in DIFFERENCES if key != "baseline"))
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return {
+                tuple(row[key] for key in IDENTITY): {key: float(row[key]) for key in columns if row.get(key)}
+                for row in csv.DictReader(stream)
+            }
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is damaged ({error!r}); run the report step again") from None
+
+
+def run_record(directory: Path, reduced: bool, compared: Mapping[str, float] = MappingProxyType({})) -> Record:
+    """What MLflow should say of one run directory; `compared`: what results.csv knows of it beside others.
+
+    What has not been measured yet is left out.
     Raises DataError for a file that is missing, is not what its step writes, or is of another run.
     """
     check_identity(directory)
@@ -123,6 +148,7 @@ def run_record(directory: Path, reduced: bool) -> Record:
         # What train calls finished, evaluate may find to be of no use.
         config |= {key: read_content("metrics", measured)[key] for key in ("status", "failure")}
     try:
+        metrics = final_metrics(directory, config["selected"] or {})
         own = RunIdentity(
             **{key: config[key] for key in ("dataset", "system", "seed", "settings", "corpus_sha256")},
             code_sha256=timings["code_sha256"],
@@ -132,6 +158,8 @@ def run_record(directory: Path, reduced: bool) -> Record:
         tags = own.tags | {key: timings[key] for key in ("commit", "host")} | outcome_tags(config, reduced)
         tags |= {"mlflow.source.name": "components.train", "mlflow.source.type": "LOCAL"}
         tags |= {"mlflow.source.git.commit": timings["commit"]}
+        if at_ceiling := measures_at_ceiling(metrics):
+            tags["at_ceiling"] = " ".join(at_ceiling)
         record = Record(
             fingerprint=own.fingerprint,
             name=own.name,
@@ -140,7 +168,7 @@ def run_record(directory: Path, reduced: bool) -> Record:
             params=own.params,
             # When an epoch ended is in no file: its points carry the time at which training did.
             curves=[point for row in read_curves(directory / "curves.jsonl") for point in epoch_points(row, ended)],
-            metrics=final_metrics(directory, config["selected"] or {}),
+            metrics=metrics | differences_of(compared, metrics),
             artifacts={name: directory / name for name in RUN_ARTIFACTS if (directory / name).is_file()},
             started=started,
             ended=ended,
@@ -205,6 +233,13 @@ def final_metrics(directory: Path, selected: Mapping[str, Any]) -> dict[str, flo
         metrics |= {key: value for key, value in numbers(measured).items() if key.startswith(("fppl", "rppl", "cut"))}
         metrics |= {f"real_text_{key}": value for key, value in numbers(measured["real_text"]).items()}
     return metrics
+
+
+def differences_of(compared: Mapping[str, float], metrics: Mapping[str, float]) -> dict[str, float]:
+    """A run's paired differences, where results.csv has them of the very numbers of `metrics`: it may be older."""
+    if "nll" not in metrics or compared.get("nll") != metrics["nll"]:
+        return {}
+    return {key: value for key, value in compared.items() if key != "nll"}
 
 
 def entry(directory: Path, record: Record) -> registry.Entry:

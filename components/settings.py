@@ -66,7 +66,9 @@ def resolve(params: Params) -> dict[str, dict[str, Any]]:
             of_dataset["fetch"] |= identity(fetch)
             files |= {f"{dataset}/{name}": content for name, content in of_dataset.items()}
     reduced = {name: params.datasets[name].reduced for name in params.grid.datasets}
-    files["report"] = ReportSettings(**params.grid.model_dump(), reduced=reduced).model_dump()
+    files["report"] = ReportSettings(
+        **params.grid.model_dump(), **params.report.model_dump(), reduced=reduced
+    ).model_dump()
     return files | {f"{CODE_FOLDER}/{name}": imported_by(f"components.{name}") for name in STAGES}
 
 

@@ -54,6 +54,8 @@ class Run:
     examples: Record | None = None
     samples: Path | None = None
     """samples.parquet: read where it is needed, since it is large."""
+    sentences: Path | None = None
+    """sentences.parquet, of which metrics.json says the hash, likewise."""
     posterior: Path | None = None
     """posterior.parquet, likewise."""
     timings: dict[str, Record] = field(default_factory=dict)
@@ -166,15 +168,23 @@ def run_of(point: tuple[str, str, str], found: Found) -> Run:
     samples = found["samples", *point][0] if ("samples", *point) in found else None
     if "config" in parts and curves:
         check_curves(parts["config"], found["curves", *point][0])
-    posterior = None
+    beside: dict[str, Path | None] = {}
     if "metrics" in parts:
         about, stated = found["metrics", *point]
-        posterior = about.with_name("posterior.parquet")
-        if "files" in stated:
-            checked_file(posterior, about, stated["files"], "evaluate")
-        elif not posterior.is_file():
-            posterior = None
-    return Run(*point, curves=curves, samples=samples, posterior=posterior, timings=timings, **parts)
+        for name in ("posterior", "sentences"):
+            path = about.with_name(f"{name}.parquet")
+            if "files" in stated:
+                checked_file(path, about, stated["files"], "evaluate")
+            beside[name] = path if path.is_file() else None
+    return Run(
+        *point,
+        curves=curves,
+        samples=samples,
+        sentences=beside.get("sentences"),
+        posterior=beside.get("posterior"),
+        timings=timings,
+        **parts,
+    )
 
 
 def candidates(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from reporting import context
 from reporting.artifacts import Experiment
+from reporting.differences import Differences
 from reporting.examples import example_tables
 from reporting.latent_plots import POINTS, codes_of, dimensions, planes
 from reporting.names import dataset_name, styles, system_name
@@ -30,7 +31,11 @@ FOLDER = Path(__file__).parent
 
 
 def report(
-    experiment: Experiment, rows: list[Row], tables: Sequence[Table], texts: dict[str, TextProfiles | None]
+    experiment: Experiment,
+    rows: list[Row],
+    differences: Differences,
+    tables: Sequence[Table],
+    texts: dict[str, TextProfiles | None],
 ) -> str:
     """The whole page."""
     loader = FileSystemLoader(FOLDER)
@@ -48,7 +53,7 @@ def report(
     return environment.get_template("page.html.j2").render(
         overview=context.overview(experiment),
         warnings=context.warnings(experiment),
-        verdicts=verdicts(rows),
+        verdicts=verdicts(rows, differences),
         rules=RULES,
         tables=tables,
         grouped=grouped,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reporting.artifacts import Experiment
 from reporting.context import overview, warnings
+from reporting.differences import Differences
 from reporting.names import dataset_name
 from reporting.results import Row
 from reporting.summary import BEST, SECOND
@@ -16,11 +17,11 @@ from textvae.control_characters import visible
 MARKS = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
 
 
-def report(experiment: Experiment, rows: list[Row], tables: Sequence[Table]) -> str:
+def report(experiment: Experiment, rows: list[Row], differences: Differences, tables: Sequence[Table]) -> str:
     """The whole document."""
     parts = ["# Results", overview(experiment), *(f"> {warning}" for warning in warnings(experiment))]
     parts.append("## Verdict")
-    for found in verdicts(rows):
+    for found in verdicts(rows, differences):
         parts.append(f"### {dataset_name(found.dataset)}: {found.headline}")
         parts += ["\n".join(f"- {sentence}" for sentence in found.sentences)] if found.sentences else []
     parts += [rendered(table) for table in tables]

@@ -177,8 +177,8 @@ MEASURES = {
             2,
             "higher",
             "The part of the MI that the decoder reads, in nats, estimated from below: how much better it predicts "
-            "a sentence from its own code than from a mixture with the codes of other sentences. 0 where the code "
-            "is ignored. Higher is better.",
+            "a sentence from its own code than from a mixture with the codes of other sentences (at most the log of "
+            "their number). 0 where the code is ignored. Higher is better.",
         ),
         Measure(
             "mi_upper",

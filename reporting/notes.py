@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from reporting import paper
 from reporting.artifacts import Experiment, Record
-from reporting.names import dataset_name, listed, seeds_named, system_name
+from reporting.ceilings import at_ceiling, ceiling
+from reporting.names import MEASURES, dataset_name, listed, seeds_named, system_name
 from reporting.results import MANY_CUT, Row, many_cut
 
-MEASURES_OF = {"train": "FPPL", "samples": "RPPL"}
+TEXTS_OF = {"train": "FPPL", "samples": "RPPL"}
 """What depends on a language model, by the text that the model was trained on (its name in ngram.json)."""
 CUT_MARK = "†"
 """Behind FPPL and RPPL of a text of which more than MANY_CUT was cut."""
@@ -82,8 +83,9 @@ def ranking_notes(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     incomplete = any(row["status"] != "finished" for row in rows)
     rule = (
         "Mean ± standard deviation over the seeds. Bold is the best mean, underlined the second best; numbers that "
-        "print equal share the mark. The marks order the means; whether a difference is more than chance, the "
-        "spread beside them tells. KL has no mark, since neither a large nor a small one is good by itself."
+        "print equal share the mark. The marks order the means; whether a difference is more than chance, the spread "
+        "beside them and the paired differences below tell. KL has no mark, since neither a large nor a small one is "
+        "good by itself."
     )
     return [rule + (" Only systems with results for every seed are compared." if incomplete else "")]
 
@@ -138,7 +140,7 @@ def order_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
     Not where the order that they have needs a stopgap: fallback_notes says more.
     """
     notes = []
-    for text, name in MEASURES_OF.items():
+    for text, name in TEXTS_OF.items():
         systems: dict[tuple[int, int], list[str]] = {}
         for row in rows:
             asked, order = row["ngram_order"], row[f"{name.lower()}_order"]
@@ -156,7 +158,7 @@ def order_notes(dataset: str, rows: Sequence[Row]) -> list[str]:
 def fallback_notes(experiment: Experiment, dataset: str) -> list[str]:
     """Whose language models have lmplz's stopgap in place of discounts, and the order that needs none."""
     notes = []
-    for text, name in MEASURES_OF.items():
+    for text, name in TEXTS_OF.items():
         systems: dict[int | None, list[str]] = {}
         for run in experiment.runs_of(dataset):
             if run.ngram is not None and run.ngram.get(name.lower()) and text in run.ngram["discount_fallback"]:
@@ -173,12 +175,35 @@ def fallback_notes(experiment: Experiment, dataset: str) -> list[str]:
     return notes
 
 
+def bound_notes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Which of these measures are at their ceilings, and what that means."""
+    ceilings: dict[str, None] = {}
+    for row in rows:
+        for key in keys:
+            if at_ceiling(row, key) and (most := ceiling(row, key)) is not None:
+                ceilings[f"{MEASURES[key].label} on {dataset_name(row['dataset'])} at {most:.2f}"] = None
+    if not ceilings:
+        return []
+    return [
+        f"A number behind > is within 5% of the largest that its estimate can have ({'; '.join(ceilings)}): it says "
+        "only that the truth is at least as much. No two of them are ranked against each other."
+    ]
+
+
 def subset_notes(rows: Sequence[Row]) -> list[str]:
     """The sizes behind NLL-IW and gain."""
     sizes = {
         (row["iw_sentences"], row["iw_samples"]) for row in rows if row["nll_iw"] is not None and row["iw_samples"]
     }
     texts = [f"{int(n or 0):,} sentences with {int(k):,} samples each" for n, k in sorted(sizes)]
-    gains = sorted({int(row["gain_sentences"]) for row in rows if row["gain"] is not None and row["gain_sentences"]})
     notes = [f"NLL-IW: {'; '.join(texts)}."] if texts else []
-    return notes + ([f"Gain: {', '.join(f'{n:,}' for n in gains)} sentences."] if gains else [])
+    gains: dict[tuple[int, int], list[str]] = {}
+    for row in rows:
+        if row["gain"] is not None and row["gain_sentences"] and row["gain_codes"]:
+            sizes_of_gain = int(row["gain_sentences"]), int(row["gain_codes"])
+            gains.setdefault(sizes_of_gain, []).append(system_name(row["system"]))
+    texts = [
+        f"{n:,} sentences with {k:,} codes each" + (f" ({', '.join(dict.fromkeys(names))})" if len(gains) > 1 else "")
+        for (n, k), names in sorted(gains.items())
+    ]
+    return notes + ([f"Gain: {'; '.join(texts)}."] if texts else [])

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reporting.artifacts import Experiment, Run
+from reporting.ceilings import NEAR
 from reporting.names import Style, styles
 from reporting.svg import GRID, INK, dot, line, panel
 
@@ -20,6 +21,7 @@ from reporting.svg import GRID, INK, dot, line, panel
 class Curve:
     """One panel of learning curves: a key of curves.jsonl, and a second one to draw beside it as a bound.
 
+    `capped`: no value can be above the log of the number of validation sentences, which is drawn where one is near it.
     `late`: the frame fits the last three quarters of the epochs, so that the steep start does not flatten the rest.
     """
 
@@ -27,12 +29,13 @@ class Curve:
     title: str
     bound: str | None = None
     late: bool = False
+    capped: bool = False
 
 
 CURVES = (
     Curve("valid_nll", "NLL (nats per sentence)", late=True),
     Curve("valid_kl", "KL (nats per sentence)"),
-    Curve("valid_mi", "MI (nats)"),
+    Curve("valid_mi", "MI (nats)", capped=True),
     Curve("valid_au", "Active units"),
     Curve("beta", "KL weight β"),
     Curve("mi_estimate", "Î in training (nats); dotted: log batch size", bound="log_batch_size"),
@@ -42,13 +45,16 @@ CURVES = (
 def learning_curves(experiment: Experiment, dataset: str) -> list[str]:
     """One panel per measure, all systems and seeds in each; the marker sits at the epoch whose weights were kept."""
     drawn = styles(experiment.settings.systems)
+    sentences = experiment.corpora.get(dataset, {}).get("sentences", {}).get("valid")
     panels = []
     for curve in CURVES:
         runs = [run for run in experiment.runs_of(dataset) if series(run, curve.key)[0]]
         if runs:
             panels.append(
                 panel(
-                    lambda axes, curve=curve, runs=runs: draw_curves(axes, curve, runs, drawn),  # type: ignore[misc]
+                    lambda axes, curve=curve, runs=runs: draw_curves(  # type: ignore[misc]
+                        axes, curve, runs, drawn, sentences if curve.capped else None
+                    ),
                     f"{slug(dataset)}-{curve.key}",
                     f"{curve.title} by epoch, for each system",
                     experiment.settings.systems,
@@ -63,8 +69,11 @@ def series(run: Run, key: str) -> tuple[list[float], list[float]]:
     return [float(x) for x, _ in points], [float(y) for _, y in points]
 
 
-def draw_curves(axes: Axes, curve: Curve, runs: Sequence[Run], drawn: dict[str, Style]) -> None:
-    """Every run's curve; the limits follow the runs that did not diverge, lest the others be flattened."""
+def draw_curves(
+    axes: Axes, curve: Curve, runs: Sequence[Run], drawn: dict[str, Style], sentences: int | None = None
+) -> None:
+    """Every run's curve; the limits follow the runs that did not diverge, lest the others be flattened. Where one is
+    near the log of the number of `sentences`, its ceiling, that is a dotted line."""
     calm = [run for run in runs if run.status != "failed"] or runs
     first = max(run.curves[-1]["epoch"] for run in calm) / 4 if curve.late else 0
     values = [
@@ -75,6 +84,11 @@ def draw_curves(axes: Axes, curve: Curve, runs: Sequence[Run], drawn: dict[str, 
         for epoch, value in zip(*series(run, key), strict=True)
         if epoch > first
     ]
+    title = curve.title
+    if sentences is not None and max(values) >= NEAR * math.log(sentences):
+        values.append(math.log(sentences))
+        axes.axhline(values[-1], color=INK, linewidth=1, linestyle=":")
+        title += f"; dotted: at most log {sentences:,}"
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
@@ -82,7 +96,7 @@ def draw_curves(axes: Axes, curve: Curve, runs: Sequence[Run], drawn: dict[str, 
         draw_run(axes, run, drawn[run.system], curve.key)
         if curve.bound:
             axes.plot(*series(run, curve.bound), color=INK, linewidth=1, linestyle=":")
-    axes.set_title(curve.title)
+    axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reporting.artifacts import Experiment, Record, Run
+from reporting.ceilings import measures_at_ceiling
+from reporting.differences import COLUMNS as DIFFERENCES
+from reporting.differences import SentenceNumbers, of_run
 from reporting.names import MEASURES as MEASURE_NAMES
 from textvae.errors import DataError
 
@@ -43,6 +46,7 @@ DETAILS = [
     "iw_sentences",
     "iw_samples",
     "gain_sentences",
+    "gain_codes",
     "sentences",
     "tokens",
 ]
@@ -60,7 +64,10 @@ NGRAM_DETAILS = {
 MANY_CUT = 0.01
 """Share of generated sentences cut at sampling.max_length from which on FPPL and RPPL are not those of sentences."""
 IDENTITY = ("dataset", "system", "seed")
-TEXT_COLUMNS = {*IDENTITY, "status", "failure", "missing", "decoding", "discount_fallback", "chosen"}
+TEXT_COLUMNS = {
+    *IDENTITY,
+    *("status", "failure", "missing", "at_ceiling", "decoding", "discount_fallback", "chosen", "baseline"),
+}
 COLUMNS = (
     *IDENTITY,
     *MEASURES,
@@ -68,11 +75,13 @@ COLUMNS = (
     "failure",
     "missing",
     "reduced",
+    "at_ceiling",
     *DETAILS,
     *NGRAM_DETAILS,
     "discount_fallback",
     "real_text_fppl",
     "chosen",
+    *DIFFERENCES,
 )
 CURVE_COLUMNS = [
     "epoch",
@@ -95,9 +104,14 @@ CURVE_COLUMNS = [
 ]
 
 
-def result_rows(experiment: Experiment) -> list[Row]:
-    """A row per grid point, in the grid's order, whatever became of it."""
-    return [result_row(run, experiment.is_reduced(run.dataset)) for run in experiment.runs]
+def result_rows(experiment: Experiment, numbers: Mapping[str, Mapping[tuple[str, str], SentenceNumbers]]) -> list[Row]:
+    """A row per grid point, in the grid's order, whatever became of it; `numbers` of the sentences, by data set."""
+    settings = experiment.settings
+    baseline = settings.baseline if settings.baseline in settings.systems else None
+    return [
+        result_row(run, experiment.is_reduced(run.dataset)) | of_run(run, numbers[run.dataset], baseline)
+        for run in experiment.runs
+    ]
 
 
 def result_row(run: Run, reduced: bool) -> Row:
@@ -115,7 +129,7 @@ def result_row(run: Run, reduced: bool) -> Row:
         row |= {column: run.ngram.get(key) for column, key in NGRAM_DETAILS.items()}
         row["discount_fallback"] = " ".join(run.ngram.get("discount_fallback") or [])
         row["real_text_fppl"] = (run.ngram["real_text"] or {}).get("fppl")
-    return row
+    return row | {"at_ceiling": " ".join(measures_at_ceiling(row))}
 
 
 def measures_by_run(rows: list[Row]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:

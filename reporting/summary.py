@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reporting.ceilings import at_ceiling
+from reporting.differences import Difference
 from reporting.names import MEASURES, Measure
 from reporting.results import NGRAM_MEASURES, Row, many_cut
 
@@ -19,6 +21,8 @@ class Summary:
     values: tuple[float, ...]
     standard_errors: tuple[float, ...]
     """Of each value, over the test sentences; empty where the measure has none."""
+    bound: bool = False
+    """Whether one of them is at its ceiling, so that the mean says only "at least"."""
 
     @property
     def mean(self) -> float:
@@ -42,7 +46,8 @@ def summarise(rows: Sequence[Row], key: str) -> Summary | None:
     if not having:
         return None
     errors = [float(row[f"{key}_se"]) for row in having if row.get(f"{key}_se") is not None]
-    return Summary(tuple(float(row[key]) for row in having), tuple(errors))
+    bound = any(at_ceiling(row, key) for row in having)
+    return Summary(tuple(float(row[key]) for row in having), tuple(errors), bound)
 
 
 def number(value: float, decimals: int) -> str:
@@ -50,16 +55,34 @@ def number(value: float, decimals: int) -> str:
     return f"{value:.3g}" if abs(value) >= 1e7 else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
+def signed(value: float) -> str:
+    """`+0.31`, `-0.31`, `0.00`."""
+    text = number(value, 2)
+    return text if text.startswith("-") or not float(text) else f"+{text}"
+
+
+def interval(found: Difference) -> str:
+    """A difference's 95% interval as ` [-0.76, +0.14]`; empty with one seed."""
+    if found.seed_se is None:
+        return ""
+    ends = (found.difference - found.half_width, found.difference + found.half_width)
+    return f" [{', '.join(map(signed, ends))}]"
+
+
 def mean_and_spread(summary: Summary, measure: Measure) -> str:
-    """`43.21`, or `43.21 ± 0.12` over several seeds; a count's mean over several seeds gets a decimal."""
+    """`43.21`, or `43.21 ± 0.12` over several seeds; a count's mean over several seeds gets a decimal. A mean that says
+    only "at least" has a `>` before it.
+    """
+    before = "> " if summary.bound else ""
     if summary.spread is None:
-        return number(summary.mean, measure.decimals)
+        return before + number(summary.mean, measure.decimals)
     decimals = measure.decimals or 1
-    return f"{number(summary.mean, decimals)} ± {number(summary.spread, decimals)}"
+    return f"{before}{number(summary.mean, decimals)} ± {number(summary.spread, decimals)}"
 
 
 def ranking(rows_of: Mapping[str, Sequence[Row]], measure: Measure) -> dict[str, str]:
-    """`best` and `second` among the systems of one data set, by the printed mean; equal prints share a mark.
+    """`best` and `second` among the systems of one data set, by the printed mean; equal prints share a mark, and a mean
+    at its ceiling, which says only "at least", counts as equal to the largest.
 
     Nobody is ranked with one seed, or alone. A system of which a seed has no such number is left out: the mean of those
     that did not fail would flatter it. Sentences generated in different ways are not compared, nor are beginnings of
@@ -77,6 +100,7 @@ def ranking(rows_of: Mapping[str, Sequence[Row]], measure: Measure) -> dict[str,
         return {}
     sign = 1 if measure.better == "lower" else -1
     printed = {s: sign * float(number(summary.mean, measure.decimals or 1)) for s, summary in complete.items()}
+    printed |= {system: min(printed.values()) for system, summary in complete.items() if summary.bound}
     ordered = sorted(printed.values())
     marks = {system: BEST for system, value in printed.items() if value == ordered[0]}
     if len(marks) == len(printed):

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from reporting import paper
 from reporting.artifacts import Experiment
+from reporting.ceilings import at_ceiling
 from reporting.names import MEASURES, TABLE_1, dataset_name, system_name
 from reporting.notes import (
     CUT_MARK,
+    bound_notes,
     choice_notes,
     corpus_notes,
     is_the_papers,
@@ -164,7 +166,8 @@ def table_2(experiment: Experiment, rows: Sequence[Row]) -> Table:
                 if is_the_papers(experiment, dataset):
                     lines += difference_line(dataset, system, own)
         lines += real_text_line(dataset, here)
-    notes = [*ranking_notes(experiment, rows), *text_notes(experiment, rows), *choice_notes(rows)]
+    notes = [*ranking_notes(experiment, rows), *bound_notes(rows, TABLE_2_COLUMNS)]
+    notes += [*text_notes(experiment, rows), *choice_notes(rows)]
     if any(line.kind == "difference" for line in lines):
         notes.append(DIFFERENCE_NOTE)
     return Table("Table 2: Language modelling", tuple(columns), tuple(lines), tuple(notes), footnotes.texts())
@@ -190,7 +193,7 @@ def beyond_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
                 cells.append(cell(own, key, marks[key].get(system, ""), rest))
             lines += system_lines(dataset, system, own, cells)
     brackets = "In brackets, for what is measured on a subset of the test sentences: the standard error over them."
-    notes = (brackets, *subset_notes(rows))
+    notes = (brackets, *bound_notes(rows, BEYOND_COLUMNS), *subset_notes(rows))
     return Table("Beyond the paper: what the numbers above leave open", tuple(columns), tuple(lines), notes)
 
 
@@ -199,7 +202,11 @@ def cell(rows: Sequence[Row], key: str, mark: str, rest: str) -> Cell:
     summary = summarise(rows, key)
     if summary is None:
         return Cell(NONE, rest=rest if rest != f" ({NONE})" else "")
-    of_seeds = [f"seed {row['seed']}: {row[key]:.6g}" for row in rows if row.get(key) is not None]
+    of_seeds = [
+        f"seed {row['seed']}: {'> ' if at_ceiling(row, key) else ''}{row[key]:.6g}"
+        for row in rows
+        if row.get(key) is not None
+    ]
     error = summary.standard_error
     title = ", ".join(of_seeds) + ("" if error is None else f"; standard error over the sentences {error:.2g}")
     mean, _, spread = mean_and_spread(summary, MEASURES[key]).partition(" ± ")
@@ -250,7 +257,7 @@ def difference_line(dataset: str, system: str, rows: Sequence[Row]) -> list[Line
         summary, value = summarise(rows, key), paper.TABLE_2[dataset, system][key]
         if summary is not None and value is not None:
             text = number(summary.mean - value, MEASURES[key].decimals or (1 if len(summary.values) > 1 else 0))
-            differences[key] = text if text.startswith("-") else f"+{text}"
+            differences[key] = ("> " if summary.bound else "") + (text if text.startswith("-") else f"+{text}")
     if not differences:
         return []
     rest = {"nll": f" ({differences.get('kl', NONE)})"}

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from reporting.ceilings import at_ceiling
+from reporting.differences import read_differences
 from reporting.names import MEASURES, dataset_name, system_name
 from reporting.results import Row, explanation, many_cut, read_results
 from reporting.summary import mean_and_spread, number, summarise
@@ -17,15 +19,17 @@ from textvae.errors import exit_codes
 WIDTH = 120
 COLUMNS = ("nll", "kl", "ppl", "nll_iw", "mi", "au", "gain", "fppl", "rppl", "rppl_pad")
 NONE = "-"
+AT_CEILING = "A number behind > is within 5% of the largest that its estimate can have: the truth is at least as much."
 
 
 def results_table(results_csv: Path) -> str:
     """The results as aligned plain text of at most 120 columns.
 
     A line per system: its means over the seeds, their standard deviations on the line below where there are several,
-    and a line for each run that failed or is pending. Raises DataError where the file is missing or no such table.
+    and a line for each run that failed or is pending. The verdict follows from differences.csv beside it, too. Raises
+    DataError where one of the two files is missing or no such table.
     """
-    rows = read_results(results_csv)
+    rows, differences = read_results(results_csv), read_differences(results_csv.with_name("differences.csv"))
     seeds = len(dict.fromkeys(row["seed"] for row in rows))
     lines = [("Dataset", "Model", [MEASURES[key].label for key in COLUMNS])]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
@@ -42,7 +46,9 @@ def results_table(results_csv: Path) -> str:
         notes.append(f"Decoding: {'; '.join(decodings)}.")
     if cut := list(dict.fromkeys(f"{row['dataset']} {system_name(row['system'])}" for row in rows if many_cut(row))):
         notes.append(f"FPPL and RPPL of text cut at sampling.max_length (see the report): {', '.join(cut)}.")
-    return visible("\n".join([aligned(lines), *map(conclusion, verdicts(rows)), " ".join(notes)]) + "\n")
+    bounds = [AT_CEILING] if any(at_ceiling(row, key) for row in rows for key in COLUMNS) else []
+    table = [aligned(lines), *bounds, *map(conclusion, verdicts(rows, differences)), " ".join(notes)]
+    return visible("\n".join(table) + "\n")
 
 
 def conclusion(verdict: Verdict) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from reporting.artifacts import Experiment
+from reporting.differences import Differences
 from reporting.names import Measure, dataset_name, system_name
+from reporting.paired_table import paired_table
 from reporting.results import Row
 from reporting.summary import Summary, mean_and_spread, number
 from reporting.tables import (
@@ -84,12 +86,12 @@ def generated_text(experiment: Experiment, texts: Mapping[str, TextProfiles | No
 
 
 def all_tables(
-    experiment: Experiment, rows: Sequence[Row], texts: Mapping[str, TextProfiles | None]
+    experiment: Experiment, rows: Sequence[Row], differences: Differences, texts: Mapping[str, TextProfiles | None]
 ) -> tuple[Table, ...]:
     """The tables of numbers that both reports show, in their order."""
     tables = (table_1(experiment), table_2(experiment, rows), beyond_table(experiment, rows))
-    text = generated_text(experiment, texts)
-    return tables if text is None else (*tables, text)
+    more = (paired_table(experiment, rows, differences), generated_text(experiment, texts))
+    return (*tables, *(table for table in more if table is not None))
 
 
 def shown(value: float, one: Measure) -> str:

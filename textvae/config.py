@@ -93,8 +93,16 @@ class Grid(Frozen):
         return [GridPoint(d, s, seed) for seed in self.seeds for d in self.datasets for s in self.systems]
 
 
-class ReportSettings(Grid):
-    """What the report shows: the grid, and which data sets shrink the paper's settings."""
+class ReportOptions(Frozen):
+    """How the report compares."""
+
+    baseline: Name | None = "vae_bow"
+    """The system that all others' paired differences are shown to, beside LSTM-LM's; none where it is no system of the
+    grid."""
+
+
+class ReportSettings(Grid, ReportOptions):
+    """What the report shows: the grid, which data sets shrink the paper's settings, and how it compares."""
 
     reduced: dict[Name, bool]
 
@@ -168,6 +176,7 @@ class Params(Frozen):
     """params.yaml."""
 
     grid: Grid
+    report: ReportOptions = ReportOptions()
     defaults: Layer
     systems: dict[Name, SystemEntry]
     datasets: dict[Name, DatasetEntry]
@@ -190,6 +199,11 @@ class Params(Frozen):
                         f"{path}: grid.{kind} names {name!r}, which has no entry below `{kind}:` "
                         f"(there are: {', '.join(known)})"
                     )
+        if params.report.baseline not in (None, *params.systems) and "baseline" in params.report.model_fields_set:
+            raise SettingsError(
+                f"{path}: report.baseline names {params.report.baseline!r}, which has no entry below `systems:` "
+                f"(there are: {', '.join(params.systems)})"
+            )
         for dataset, entry in params.datasets.items():
             for name in entry.systems:
                 if name not in params.systems:

@@ -5,6 +5,7 @@ Shapes: N sentences, S sentences of a subset, K codes a sentence, D latent.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -29,49 +30,57 @@ from textvae.progress import progress
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
-    *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
+    *("gain", "gain_se", "gain_sentences", "gain_codes", "au", "sentences", "tokens"),
 )
 
 
+GAIN_PILOT = 64
+"""Sentences that tell how many codes the gain takes."""
+FULL = 0.8
+"""Share of log K above which K codes are too few for a gain."""
+OF_SENTENCES = ("nll", "reconstruction", "kl", "nll_iw", "gain")
+"""What is known of single sentences, in nats; NLL-IW and gain of those of their subsets."""
+
+
 class Measured(NamedTuple):
-    """The columns, and the posteriors that they were measured with: no rows for LSTM-LM and for numbers of no use."""
+    """The columns, what they are means of, and the posteriors: no rows for LSTM-LM and for numbers of no use."""
 
     columns: dict[str, Any]
+    of_sentences: dict[str, Tensor]
+    """`OF_SENTENCES` (N, float64), NaN where a sentence has no such number; no entry where no sentence has one."""
     mu_ND: Tensor
     log_var_ND: Tensor
 
 
 def measure(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
     """All that is known of a model on these sentences. Raises BrokenResultError where it contradicts mathematics."""
-    nothing_ND = torch.zeros(0, network.latent)
     if network.kind == "lstm_lm":
-        return Measured(of_language_model(network, sentences, settings), nothing_ND, nothing_ND)
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    columns = of_vae(network, sentences, mu_ND, log_var_ND, settings, seed)
-    if "status" in columns:
-        return Measured(columns, nothing_ND, nothing_ND)
-    return Measured(columns, mu_ND, log_var_ND)
+        return of_language_model(network, sentences, settings)
+    return of_vae(network, sentences, settings, seed)
 
 
-def of_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> dict[str, Any]:
-    """LSTM-LM's columns: its NLL is exact, so NLL-IW is the NLL of that subset."""
+def of_no_use(network: Network, diverged: dict[str, Any]) -> Measured:
+    """Of a model that diverged."""
+    nothing_ND = torch.zeros(0, network.latent)
+    return Measured(diverged, {}, nothing_ND, nothing_ND)
+
+
+def of_language_model(network: Network, sentences: Sentences, settings: EvaluationSettings) -> Measured:
+    """LSTM-LM's numbers: its NLL is exact, so NLL-IW is the NLL of that subset."""
     nll_N = reconstruction(network, sentences, None)
     if diverged := divergence(sentences, nll_N):
-        return diverged
+        return of_no_use(network, diverged)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
-    on_subset = nll_columns(sentences, nll_N, subset, nll_N[torch.from_numpy(subset)])
-    return {**on_subset, **size_columns(sentences, nll_N), "iw_sentences": len(subset), "iw_samples": None}
+    iw_S = nll_N[torch.from_numpy(subset)]
+    columns = nll_columns(sentences, nll_N, subset, iw_S) | size_columns(sentences, nll_N)
+    columns |= {"iw_sentences": len(subset), "iw_samples": None}
+    of_sentences = {"nll": nll_N, "reconstruction": nll_N, "nll_iw": spread(iw_S, subset, len(sentences))}
+    return Measured(columns, of_sentences, torch.zeros(0, 0), torch.zeros(0, 0))
 
 
-def of_vae(
-    network: Network,
-    sentences: Sentences,
-    mu_ND: Tensor,
-    log_var_ND: Tensor,
-    settings: EvaluationSettings,
-    seed: int,
-) -> dict[str, Any]:
-    """A VAE's columns."""
+def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
+    """A VAE's numbers."""
+    mu_ND, log_var_ND = posteriors(network, sentences)
     kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
     reconstruction_N = torch.zeros(len(sentences), dtype=torch.float64)
     for sample in range(settings.elbo_samples):
@@ -79,13 +88,13 @@ def of_vae(
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
     if diverged := divergence(sentences, nll_N):
-        return diverged
+        return of_no_use(network, diverged)
     information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
     gain_subset = hashed_subset(sentences, settings.gain_sentences, "gain")
-    gain_N = decoder_gain(network, sentences, gain_subset, z_ND, settings.gain_codes, seed)
+    gain_N, codes = decoder_gain(network, sentences, gain_subset, z_ND, settings, seed)
     gain, gain_se = estimators.mean_and_se(gain_N, sentences.kinds[torch.from_numpy(gain_subset)])
     metrics = {
         **nll_columns(sentences, nll_N, subset, iw_N),
@@ -95,6 +104,7 @@ def of_vae(
         "gain": gain,
         "gain_se": gain_se,
         "gain_sentences": len(gain_N),
+        "gain_codes": codes,
         "mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
         "au": estimators.active_units(mu_ND),
         **{name: getattr(information, name) for name in ("kl", "mi", "mi_upper", "kl_agg")},
@@ -104,7 +114,17 @@ def of_vae(
     if problems:
         print(metrics, file=sys.stderr)
         raise BrokenResultError("; ".join(problems) + ". Nothing was written: this is a bug, please report it")
-    return metrics
+    of_sentences = {"nll": nll_N, "reconstruction": reconstruction_N, "kl": kl_N}
+    of_sentences["nll_iw"] = spread(iw_N, subset, len(sentences))
+    of_sentences["gain"] = spread(gain_N, gain_subset, len(sentences))
+    return Measured(metrics, of_sentences, mu_ND, log_var_ND)
+
+
+def spread(values_S: Tensor, subset: IntArray, count: int) -> Tensor:
+    """The values of a subset at their places among all `count` sentences (N), NaN elsewhere."""
+    values_N = torch.full((count,), math.nan, dtype=torch.float64)
+    values_N[torch.from_numpy(subset)] = values_S
+    return values_N
 
 
 def divergence(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
@@ -136,18 +156,40 @@ def size_columns(sentences: Sentences, nll_N: Tensor) -> dict[str, Any]:
 
 
 def decoder_gain(
-    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, codes: int, seed: int
-) -> Tensor:
-    """`estimators.decoder_gain` (S): each sentence of the subset, its own code against those of others, drawn by its
-    hash from all sentences."""
-    codes = min(codes, len(sentences))
+    network: Network, sentences: Sentences, subset: IntArray, z_ND: Tensor, settings: EvaluationSettings, seed: int
+) -> tuple[Tensor, int]:
+    """`estimators.decoder_gain` (S) and the number of codes, K: each sentence of the subset, its own code against those
+    of others, drawn by its hash from all sentences.
+
+    A gain is at most log K. So K grows fourfold while the mean over a pilot (the sentences of the subset with the
+    smallest hashes) is above 0.8 log K, up to `max_gain_codes` and the number of sentences.
+    """
     order = hashed_order(sentences, "gain codes")
-    log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
+    most = min(max(settings.gain_codes, settings.max_gain_codes), len(sentences))
+    codes = min(settings.gain_codes, most)
+
+    def scores(n: int) -> Tensor:
+        """log p(x_n|z) (K), its own code first."""
+        key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
+        drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
+        others = [i for i in drawn if i != n][: codes - 1]
+        return -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
+
+    pilot = hashed_subset(sentences, min(GAIN_PILOT, len(subset)), "gain")
     with progress("evaluate: gain", len(subset), "sentences") as bar:
-        for row, n in enumerate(subset):
-            key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
-            drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
-            others = [i for i in drawn if i != n][: codes - 1]
-            log_p_SK[row] = -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
-            bar.advance()
-    return estimators.decoder_gain(log_p_SK)
+        while True:
+            of_pilot = {int(n): scores(int(n)) for n in pilot}
+            gains = estimators.decoder_gain(torch.stack(list(of_pilot.values()))).tolist()
+            # Summed exactly: the order of the sentences must not decide.
+            if codes == most or math.fsum(gains) / len(gains) <= FULL * math.log(codes):
+                break
+            codes = min(4 * codes, most)
+        bar.advance(len(pilot))
+        log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
+        for row, n in enumerate(map(int, subset)):
+            if n in of_pilot:
+                log_p_SK[row] = of_pilot[n]
+            else:
+                log_p_SK[row] = scores(n)
+                bar.advance()
+    return estimators.decoder_gain(log_p_SK), codes

@@ -81,7 +81,12 @@ def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, 
 def importance_weighted_nll(
     network: Network, sentences: Sentences, samples: int, seed: int, bar: Progress | None = None
 ) -> Tensor:
-    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed."""
+    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed.
+
+    One sentence at a time: its samples are a batch already. Several sentences in one took 0.98 to 1.1 times as long at
+    the default corpus's size (k = 20 and 100, batches of 4,096 to 65,536 tokens), for three quarters of the time are
+    the output layer's product, whose size is the same; and a number would depend on its neighbours, by 2e-7 of itself.
+    """
     mu_ND, log_var_ND = posteriors(network, sentences)
     nll_N = torch.empty(len(sentences), dtype=torch.float64)
     for n, copy in enumerate(sentences.copies):

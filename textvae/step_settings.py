@@ -55,6 +55,8 @@ class EvaluationSettings(Frozen):
     iw_samples: Times = 500
     gain_sentences: Several = 1000
     gain_codes: int = Field(default=32, ge=2, le=1_000_000)
+    """To begin with: fourfold as many, up to `max_gain_codes`, while a pilot says that they are too few."""
+    max_gain_codes: int = Field(default=1024, ge=2, le=1_000_000)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -53,6 +53,7 @@ def test_a_row_says_what_the_directory_says(repository: Path) -> None:
     final = {"nll": 98.7654321, "au": 4, "fppl": 55.5, "rppl": 66.25, "real_text_fppl": 141.19, "selected_epoch": 2}
     assert {key: run.data.metrics[key] for key in final} == final
     assert "seed" not in run.data.metrics
+    assert "at_ceiling" not in run.data.tags
     assert run.data.params["training.learning_rate"] == "0.001"
     assert run.data.params["objective.name"] == "vae_mine"
     assert json.loads(run.data.params["objective.anneal"]) == [0, 10]
@@ -78,6 +79,34 @@ def test_publishing_again_changes_nothing(repository: Path, capsys: pytest.Captu
     assert outcomes(capsys) == dict.fromkeys(named, "unchanged") | pending
     assert [run.to_dictionary() for run in rows(store)] == before
     assert all(len(points(store, run, "valid_nll")) == 3 for run in rows(store))
+
+
+def test_a_row_has_the_reports_differences_of_its_own_numbers_and_says_what_is_at_its_ceiling(
+    repository: Path,
+) -> None:
+    """vae_mine's NLL is that of the report, until it is measured again; of lstm_lm the report has no row."""
+    full = {"mi": 4.0, "gain": 3.4, "gain_codes": 32, "sentences": 100}  # log 100 = 4.61, log 32 = 3.47
+    for system, nll in (("vae_mine", 98.7654321), ("lstm_lm", 98.7654321)):
+        metrics = write_run(repository / "runs", system, nll=nll) / "evaluation/metrics.json"
+        write_json(metrics, read_json(metrics) | full)
+    run_publish(repository)
+    found = {run.data.tags["system"]: run.data for run in rows(connect())}
+    paired = {"nll_iw_minus_lstm_lm": -0.25, "nll_iw_minus_lstm_lm_se": 0.125}
+    assert {key: found["vae_mine"].metrics[key] for key in paired} == paired
+    assert not any("_minus_" in key for key in found["lstm_lm"].metrics)
+    assert {data.tags["at_ceiling"] for data in found.values()} == {"gain"}
+    write_run(repository / "runs", nll=97.0)
+    run_publish(repository)
+    found = {run.data.tags["system"]: run.data for run in rows(connect())}
+    assert not any("_minus_" in key for key in found["vae_mine"].metrics), "the report is of older numbers"
+
+
+def test_a_damaged_table_of_results_is_refused(repository: Path) -> None:
+    write_run(repository / "runs")
+    reports = write_reports(repository / "reports")
+    (reports / "results.csv").write_text("dataset,system,seed,nll\nsotu,vae_mine,0,many\n")
+    with pytest.raises(DataError, match=r"results\.csv is damaged .*run the report step again"):
+        publish(runs=[repository / "runs"], reports=reports, settings=ReportSettings(**GRID))
 
 
 def test_a_diverged_run_is_a_failed_row_with_its_reason(repository: Path) -> None:

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from made_files import corpus_description, model_config, write_with_hashes
 
 from textvae.config import ReportSettings
@@ -24,10 +26,11 @@ FAILURE = {
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
     *("kl", "kl_se", "ppl", "mi", "mi_se", "mi_upper", "mi_upper_se", "mi_batch", "kl_agg", "kl_agg_se"),
-    *("gain", "gain_se", "gain_sentences", "au", "sentences", "tokens"),
+    *("gain", "gain_se", "gain_sentences", "gain_codes", "au", "sentences", "tokens"),
 )
 NGRAM_MEASURES = ("fppl", "fppl_tokens", "fppl_oov", "rppl", "rppl_tokens", "rppl_oov", "rppl_pad", "sentences", "cut")
-SIZES = {"iw_sentences": 100, "iw_samples": 100, "gain_sentences": 500, "sentences": 1850, "tokens": 40000}
+SIZES = {"iw_sentences": 100, "iw_samples": 100, "gain_sentences": 500, "gain_codes": 32}
+SIZES |= {"sentences": 1850, "tokens": 40000}
 REAL_TEXT = {"fppl": 210.123456789, "tokens": 40000, "oov": 900}
 
 
@@ -52,6 +55,27 @@ def write_corpus(folder: Path, dataset: str, train: int = 10_000, truncated: tup
         repetitions={"within": {}, "across": {"test_in_train": 12}},
     )
     write_with_hashes(folder / "corpus" / "corpus.json", description)
+
+
+def write_sentences(
+    path: Path, identity: dict[str, Any], values: dict[str, list[float | None]], same_as: str = "a hash"
+) -> None:
+    """sentences.parquet as evaluate writes it; `same_as`: what files of the same sentences have in common."""
+    count = len(next(iter(values.values())))
+    about = {**identity, "split": "test", "sentences_sha256": same_as, "corpus_sha256": "ab" * 32}
+    # The last sentence is a copy of the first.
+    columns = {"sentence": pa.array([f"sentence {n % (count - 1)}" for n in range(count)])}
+    for name in ("nll", "reconstruction", "kl", "nll_iw", "gain"):
+        columns[name] = pa.array(values.get(name, [None] * count), pa.float64())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, metadata={"textvae": json.dumps(about)}), path)
+
+
+def around(mean: float | None, known: int, count: int = 12) -> list[float | None]:
+    """Numbers of sentences with this mean, the first `known` of them; the same spread for whomever."""
+    if mean is None:
+        return [None] * count
+    return [mean + 3 * (n - (known - 1) / 2) if n < known else None for n in range(count)]
 
 
 def write_run(
@@ -82,6 +106,10 @@ def write_run(
         sizes = {} if failed else SIZES
         content = {**dict.fromkeys(MEASURES), **outcome, **sizes, **(metrics or {})}
         write_json(folder / "evaluation" / "metrics.json", content)
+        if content["nll"] is not None:
+            of_sentences = {"nll": around(content["nll"], 12), "nll_iw": around(content["nll_iw"], 8)}
+            of_sentences["gain"] = around(content["gain"], 10)
+            write_sentences(folder / "evaluation" / "sentences.parquet", identity, of_sentences)
     if "ngram" not in without:
         about = {"decoding": "ancestral", "max_length": 30, "order": 5, "real_text": REAL_TEXT}
         about |= {"discount_fallback": [], "estimable_order": {}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -196,6 +197,7 @@ def test_the_terminals_table_fits_and_hides_nothing(reports: Path) -> None:
 def test_the_terminals_table_fits_whatever_a_failure_says(reports: Path, tmp_path: Path) -> None:
     text = (reports / "results.csv").read_text(encoding="utf-8").replace(FAILURE["message"], "diverged: " + "z" * 300)
     (tmp_path / "results.csv").write_text(text, encoding="utf-8")
+    shutil.copy(reports / "differences.csv", tmp_path)
     table = results_table(tmp_path / "results.csv")
     assert "failed: diverged: zzz" in table
     assert max(map(len, table.splitlines())) <= 120

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from scipy import stats
 
+from reporting.differences import Difference, Differences
 from reporting.results import COLUMNS, Row
-from reporting.summary import Summary
-from reporting.verdict import T_975, Verdict, interval, state, verdict
+from reporting.verdict import Verdict, state, verdict
 
 IN_USE = {"mi": 2.0, "gain": 1.0}
 COLLAPSED = {"mi": 0.02, "gain": -0.01}
@@ -51,30 +52,56 @@ def test_the_state_of_a_code_follows_from_mi_and_gain_with_their_standard_errors
     assert state(row("vae", **numbers)) == expected
 
 
-def test_the_intervals_are_those_of_students_t() -> None:
-    values = [3.1, 2.7, 3.6]
-    found = verdict([*seeds("vae_05", values), *seeds("vae_bow", [9.0, 9.1, 9.2])])
-    expected = stats.t.interval(0.95, 2, loc=stats.tmean(values), scale=stats.sem(values))
-    assert f"VAE-0.5 {stats.tmean(values):.2f} ± {expected[1] - stats.tmean(values):.2f}" in found.sentences[0]
-    for degrees, quantile in enumerate(T_975, start=1):
-        assert quantile == pytest.approx(stats.t.ppf(0.975, degrees), abs=5e-4)
-    many = Summary(tuple(float(value) for value in range(12)), ())
-    low, high = interval(many)
-    exact = stats.t.interval(0.95, 11, loc=5.5, scale=stats.sem(many.values))
-    assert low < exact[0]
-    assert high > exact[1]
+def paired(rows: list[Row], sentence_se: float) -> Differences:
+    """The differences of these lines: the seeds' own, with an error over the sentences."""
+    found = []
+    for one, other in permutations(dict.fromkeys(row["system"] for row in rows), 2):
+        for measure in ("nll_iw", "gain"):
+            values = {(row["system"], row["seed"]): row[measure] for row in rows if row[measure] is not None}
+            seeds_of_both = [seed for system, seed in values if system == one and (other, seed) in values]
+            of_seeds = [values[one, seed] - values[other, seed] for seed in seeds_of_both]
+            if of_seeds:
+                sd = stdev(of_seeds) if len(of_seeds) > 1 else None
+                sizes = len(of_seeds), 100, 100
+                found.append(Difference("sotu", one, other, measure, *sizes, fmean(of_seeds), sentence_se, sd))
+    return Differences(found)
 
 
-def take(*systems: list[Row]) -> Verdict:
+def take(*systems: list[Row], sentence_se: float = 0.05) -> Verdict:
     """The verdict on these lines together."""
-    return verdict([line for lines in systems for line in lines])
+    rows = [line for lines in systems for line in lines]
+    return verdict(rows, paired(rows, sentence_se))
 
 
-def test_the_lowest_nll_iw_is_taken_where_no_interval_overlaps() -> None:
+def test_the_lowest_nll_iw_is_taken_where_each_difference_is_clear() -> None:
+    # 2 nats: over the seeds without any spread, over the sentences 1.984 (t with 99 degrees) x 0.05 = 0.10
     found = take(seeds("vae_05", [60.0, 60.1, 60.2]), seeds("vae_bow", [62.0, 62.1, 62.2]))
     assert found.taken == "vae_05"
     assert found.headline == "take VAE-0.5"
-    assert found.sentences[0].startswith("Of the systems whose code is in use with every seed it has the lowest NLL-IW")
+    assert found.sentences[0] == (
+        "Of the systems whose code is in use with every seed it has the lowest NLL-IW, and the difference to each "
+        "other one is clear (VAE-BOW +2.00 [+1.90, +2.10])."
+    )
+
+
+def test_what_all_trainings_share_does_not_hide_a_difference() -> None:
+    """The seeds move both by 5 nats, and differ by 0.9 to 1.1: paired it is clear, unpaired intervals would overlap."""
+    found = take(seeds("vae_05", [55.0, 60.0, 65.0]), seeds("vae_bow", [56.0, 60.9, 66.1]))
+    assert found.taken == "vae_05"
+
+
+@pytest.mark.parametrize(("sentence_se", "taken"), [(0.05, "vae_05"), (1.2, "vae_bow")])
+def test_a_difference_that_other_sentences_may_turn_is_not_clear(sentence_se: float, taken: str) -> None:
+    """2 nats with every seed, but only 1.7 standard errors over the sentences; the gain, of the same error, tells."""
+    one, other = seeds("vae_05", [60.0, 60.1, 60.2], gain=1.0), seeds("vae_bow", [62.0, 62.1, 62.2], gain=9.0)
+    assert take(one, other, sentence_se=sentence_se).taken == taken
+
+
+def test_a_pair_that_was_not_compared_is_not_told_apart() -> None:
+    lines = [*seeds("vae_05", [60.0, 60.1, 60.2]), *seeds("vae_bow", [62.0, 62.1, 62.2])]
+    found = verdict(lines, Differences([]))
+    assert found.taken is None
+    assert "VAE-BOW not comparable" in found.sentences[0]
 
 
 def test_a_collapsed_system_is_not_taken_however_well_it_fits() -> None:
@@ -87,20 +114,20 @@ def test_a_collapsed_system_is_not_taken_however_well_it_fits() -> None:
     assert "With a code in use: VAE-BOW (MI 2.00, gain 1.00)." in found.sentences
 
 
-def test_overlapping_nll_iw_leaves_it_to_the_gain() -> None:
+def test_an_nll_iw_too_close_to_call_leaves_it_to_the_gain() -> None:
     found = take(
-        seeds("vae_05", [60.0, 60.5, 61.0], [1.0, 1.01, 1.02]), seeds("vae_bow", [60.2, 60.6, 61.1], [2.0, 2.01, 2.02])
+        seeds("vae_05", [60.0, 60.5, 61.0], [1.0, 1.01, 1.02]), seeds("vae_bow", [60.2, 60.4, 61.2], [2.0, 2.01, 2.02])
     )
     assert found.taken == "vae_bow"
     assert found.headline == "take VAE-BOW"
-    assert "NLL-IW of VAE-0.5 and VAE-BOW overlap" in found.sentences[0]
-    assert "its decoder gains the most" in found.sentences[0]
+    assert "VAE-0.5 has the lowest NLL-IW, but not clearly (VAE-BOW +0.10" in found.sentences[0]
+    assert "VAE-BOW's decoder gains clearly the most from the code (VAE-0.5 -1.00" in found.sentences[0]
 
 
-def test_overlapping_nll_iw_and_gain_are_too_close_to_call() -> None:
+def test_nll_iw_and_gain_may_both_be_too_close_to_call() -> None:
     found = take(
         seeds("vae_05", [60.0, 60.5, 61.0], [1.0, 1.5, 2.0]),
-        seeds("vae_bow", [60.2, 60.6, 61.1], [1.1, 1.6, 2.1]),
+        seeds("vae_bow", [60.2, 60.4, 61.2], [1.2, 1.4, 2.1]),
         seeds("lagging", [90.0, 90.1, 90.2], [9.0, 9.1, 9.2]),  # the largest gain does not make up for this NLL-IW
     )
     assert found.taken is None
@@ -108,10 +135,29 @@ def test_overlapping_nll_iw_and_gain_are_too_close_to_call() -> None:
     assert "LaggingVAE" not in found.sentences[0]
 
 
+@pytest.mark.parametrize(
+    ("full", "taken"),
+    [
+        ("vae_05", None),  # the smaller gain is at its ceiling: it may be the larger one
+        ("vae_bow", "vae_bow"),  # the larger one is at least so much larger
+        ("vae_05 vae_bow", None),
+    ],
+)
+def test_a_gain_at_its_ceiling_is_not_ranked_below_another(full: str, taken: str | None) -> None:
+    lines = [
+        seeds(system, nll_iw, gain=gain, at_ceiling="mi gain" if system in full.split() else "")
+        for system, nll_iw, gain in (("vae_05", [60.0, 60.5, 61.0], 3.4), ("vae_bow", [60.2, 60.4, 61.2], 4.6))
+    ]
+    found = take(*lines)
+    assert found.taken == taken
+    named = {"vae_05": "VAE-0.5", "vae_bow": "VAE-BOW", "vae_05 vae_bow": "VAE-0.5 and VAE-BOW"}[full]
+    assert (f"at its ceiling: {named})" in found.sentences[0]) is (taken is None)
+
+
 def test_two_seeds_hardly_ever_tell() -> None:
     """With one degree of freedom an interval is 9 standard deviations wide on each side."""
-    assert take(seeds("vae_05", [60.0, 60.2]), seeds("vae_bow", [62.0, 62.2])).taken is None
-    assert take(seeds("vae_05", [60.0, 60.2]), seeds("vae_bow", [64.0, 64.2])).taken == "vae_05"
+    assert take(seeds("vae_05", [60.0, 60.4]), seeds("vae_bow", [62.0, 62.0])).taken is None  # 1.8, 0.28 x 9 = 2.5
+    assert take(seeds("vae_05", [60.0, 60.4]), seeds("vae_bow", [64.0, 64.0])).taken == "vae_05"
 
 
 def test_one_seed_names_no_winner_but_who_collapsed() -> None:
@@ -121,6 +167,10 @@ def test_one_seed_names_no_winner_but_who_collapsed() -> None:
     assert found.sentences[1:] == (
         "Collapsed: VAE-0.5 (MI 0.02, gain -0.01).",
         "With a code in use: VAE-BOW (MI 2.00, gain 1.00).",
+    )
+    found = take([row("vae_05", nll_iw=60.0, **IN_USE)], [row("vae_bow", nll_iw=50.0, **IN_USE)])
+    assert found.sentences[0].endswith(
+        "Here VAE-BOW has the lowest NLL-IW (VAE-0.5 +10.00 (standard error over the sentences 0.05))."
     )
 
 
@@ -155,9 +205,12 @@ def test_nothing_is_said_before_there_is_something_to_say() -> None:
 @pytest.mark.parametrize(
     ("language_model", "said"),
     [
-        ([70.0, 70.1, 70.2], "VAE-0.5 is also a better model of the text than LSTM-LM (NLL-IW 60.10 against 70.10)."),
+        (
+            [70.0, 70.1, 70.2],
+            "VAE-0.5 is also a better model of the text than LSTM-LM (NLL-IW -10.00 [-10.10, -9.90]).",
+        ),
         ([50.0, 50.1, 50.2], "VAE-0.5 is a worse model of the text than LSTM-LM"),
-        ([60.0, 60.2, 60.4], "too close to call"),
+        ([60.0, 60.2, 60.1], "too close to call"),
     ],
 )
 def test_the_system_taken_is_set_beside_the_language_model(language_model: list[float], said: str) -> None:

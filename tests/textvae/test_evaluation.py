@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterable
@@ -19,10 +20,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from components.evaluate import evaluate
-from textvae import estimators, inference
+from textvae import estimators, evaluation, inference
 from textvae.config import EvaluationSettings
-from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_subset
-from textvae.evaluation import MEASURES
+from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_order, hashed_subset, sentence_hash
+from textvae.evaluation import MEASURES, decoder_gain
 from textvae.inference import (
     importance_weighted_nll,
     posteriors,
@@ -181,7 +182,7 @@ def write(folder: Path, network: Network, corpus: Corpus, **changes: Any) -> Pat
 def measured(model: Path, corpus_folder: Path, out: Path) -> dict[str, Any]:
     evaluate(model=model, corpus=corpus_folder, settings=SETTINGS, evaluation=out)
     metrics = read_record(out / "metrics.json", Metrics)
-    assert set(metrics.pop("files")) == {"posterior.parquet"}
+    assert set(metrics.pop("files")) == {"posterior.parquet", "sentences.parquet"}
     return metrics
 
 
@@ -279,7 +280,8 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
 ) -> None:
     """With as many codes as there are sentences no choice is left: the own code and each other one, once."""
     assert vae.encoder is not None
-    assert metrics["gain"] <= math.log(SETTINGS.gain_codes)
+    assert metrics["gain"] <= 0.8 * math.log(SETTINGS.gain_codes)
+    assert metrics["gain_codes"] == SETTINGS.gain_codes
     count = len(corpus.test)
     codes = []
     for n in range(count):
@@ -297,6 +299,76 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
         ours = evaluate(model=model, corpus=corpus_folder, settings=all_codes, evaluation=out)
         assert ours["gain"] == pytest.approx(np.mean(gains), abs=1e-4)
         assert ours["gain_se"] == pytest.approx(standard_error(gains, texts_of(corpus.test, subset)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("begun", "most", "sharpness", "expected"),
+    [(2, 1024, 50.0, 14), (2, 7, 50.0, 7), (2, 2, 50.0, 2), (3, 1, 50.0, 3), (14, 1024, 50.0, 14), (2, 1024, 1.2, 8)],
+)
+def test_the_codes_of_the_gain_grow_while_it_is_near_their_log(
+    begun: int, most: int, sharpness: float, expected: int, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against loops, with a decoder that tells codes apart by their distance: fourfold while above 0.8 log K.
+
+    The nine sentences are fewer than a pilot's 64, so it is all of them.
+    """
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    monkeypatch.setattr(
+        evaluation,
+        "reconstruction_of_codes",
+        lambda network, sentences, n, z_KD: sharpness * (z_KD - z_ND[n]).square().sum(1),
+    )
+    settings = SETTINGS.model_copy(update={"gain_codes": begun, "max_gain_codes": most})
+    subset, order = hashed_subset(corpus.test, 9, "gain"), hashed_order(corpus.test, "gain codes")
+
+    def looped(codes: int) -> list[float]:
+        gains = []
+        for n in subset:
+            key = sentence_hash(corpus.test[n], SEED, "gain", copy_number(corpus.test, n))
+            drawn = np.random.Generator(np.random.Philox(key=key)).choice(14, codes, replace=False)
+            others = [order[i] for i in drawn if order[i] != n][: codes - 1]
+            own, *scores = [-sharpness * float((z_ND[i] - z_ND[n]).square().sum()) for i in (n, *others)]
+            gains.append(own - log_mean_exp([own, *scores]))
+        return gains
+
+    codes = begun
+    while np.mean(looped(codes)) > 0.8 * math.log(codes) and codes < min(most, 14):
+        codes = min(4 * codes, most, 14)
+    gain_S, used = decoder_gain(random_network("vae", corpus.size), corpus.test, subset, z_ND, settings, SEED)
+    assert used == codes == expected
+    assert gain_S.tolist() == pytest.approx(looped(codes), rel=1e-12)
+
+
+def test_a_pilot_of_a_few_sentences_decides_for_all(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ones with the smallest hashes, here 3 of 9, whose codes alone the decoder hears."""
+    monkeypatch.setattr(evaluation, "GAIN_PILOT", 3)
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    subset, pilot = (hashed_subset(corpus.test, count, "gain") for count in (9, 3))
+    heard: list[int] = []
+
+    def told(network: Network, sentences: Sentences, n: int, z_KD: Tensor) -> Tensor:
+        heard.append(n)
+        return 50.0 * (z_KD - z_ND[n]).square().sum(1) if n in pilot else torch.zeros(len(z_KD))
+
+    monkeypatch.setattr(evaluation, "reconstruction_of_codes", told)
+    settings = SETTINGS.model_copy(update={"gain_codes": 2})
+    gain_S, codes = decoder_gain(random_network("vae", corpus.size), corpus.test, subset, z_ND, settings, SEED)
+    assert codes == 14
+    assert [n for n in subset if n not in pilot] == [n for n, gain in zip(subset, gain_S, strict=True) if gain == 0]
+    assert sorted(heard) == sorted([*pilot, *pilot, *subset]), "2, 8 and 14 codes; nothing measured twice"
+
+
+def test_as_many_codes_as_suffice_give_the_numbers_of_those_codes(corpus: Corpus) -> None:
+    """The pilot costs nothing and changes no bit where it finds the codes enough."""
+    network = informative_vae(corpus)
+    z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
+    subset = hashed_subset(corpus.test, 9, "gain")
+    with_pilot, without = (
+        decoder_gain(network, corpus.test, subset, z_ND, SETTINGS.model_copy(update={"max_gain_codes": most}), SEED)
+        for most in (1024, 5)
+    )
+    assert with_pilot[1] == without[1] == 5
+    assert with_pilot[0].tolist() == without[0].tolist()
 
 
 def test_the_gain_is_zero_where_the_decoder_ignores_the_code(
@@ -324,6 +396,56 @@ def test_the_posteriors_are_written_for_every_sentence(
     np.testing.assert_allclose(np.array(table["mu"].to_pylist()), mu.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.array(table["log_var"].to_pylist()), log_var.numpy(), atol=1e-6)
     assert str(table.schema.field("mu").type).startswith("fixed_size_list")
+
+
+def table_of_sentences(folder: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """sentences.parquet: whose it is, and its columns."""
+    table = pq.read_table(folder / "sentences.parquet")
+    assert [str(field.type) for field in table.schema] == ["string"] + ["double"] * 5
+    return json.loads(table.schema.metadata[b"textvae"]), table.to_pydict()
+
+
+def test_the_numbers_of_every_sentence_are_written_and_their_means_are_the_columns(
+    model: Path, vae: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    """NLL-IW and gain of the sentences of their subsets alone, the others null; NLL-IW and KL by loops."""
+    metrics = measured(model, corpus_folder, tmp_path)
+    about, columns = table_of_sentences(tmp_path)
+    assert columns["sentence"] == pq.read_table(tmp_path / "posterior.parquet")["sentence"].to_pylist()
+    assert {key: about[key] for key in ("dataset", "system", "seed", "split")} == {
+        key: metrics[key] for key in ("dataset", "system", "seed", "split")
+    }
+    assert vae.encoder is not None
+    for n in range(len(corpus.test)):
+        mu, log_var, _ = reference.posterior(vae.encoder, corpus.test[n].tolist())
+        assert columns["kl"][n] == pytest.approx(float((mu**2 + log_var.exp() - 1 - log_var).sum() / 2), abs=1e-4)
+        assert columns["nll"][n] == columns["reconstruction"][n] + columns["kl"][n]
+    subset = hashed_subset(corpus.test, SETTINGS.iw_sentences, "nll_iw")
+    chosen = corpus.test.subset(subset)
+    for row, n in enumerate(subset):
+        expected = explicit_iw_nll(vae, chosen, row, SEED, SETTINGS.iw_samples)
+        assert columns["nll_iw"][n] == pytest.approx(expected, abs=1e-4)
+    others = {"nll_iw": subset, "gain": hashed_subset(corpus.test, SETTINGS.gain_sentences, "gain")}
+    for name in ("nll", "kl", "nll_iw", "gain"):
+        values = [value for value in columns[name] if value is not None]
+        assert metrics[name] == pytest.approx(np.mean(values), rel=1e-12)
+        measured_ones = [n for n, value in enumerate(columns[name]) if value is not None]
+        assert measured_ones == list(others.get(name, range(len(corpus.test))))
+
+
+def test_files_say_by_a_hash_whether_their_sentences_are_the_same(
+    model: Path, language_model: Network, corpus: Corpus, corpus_folder: Path, tmp_path: Path
+) -> None:
+    measured(model, corpus_folder, tmp_path / "vae")
+    measured(write(tmp_path / "model", language_model, corpus), corpus_folder, tmp_path / "lm")
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    write_split(tmp_path / "corpus" / "test.parquet", corpus.test.subset(np.arange(13)))
+    measured(model, tmp_path / "corpus", tmp_path / "fewer")
+    write_split(tmp_path / "corpus" / "test.parquet", corpus.test.subset(np.arange(14)[::-1]))
+    measured(model, tmp_path / "corpus", tmp_path / "turned")
+    hashes = {name: table_of_sentences(tmp_path / name)[0]["sentences_sha256"] for name in ("vae", "fewer", "turned")}
+    assert len(set(hashes.values())) == 3
+    assert table_of_sentences(tmp_path / "lm")[0]["sentences_sha256"] == hashes["vae"]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 40, 100])
@@ -356,7 +478,7 @@ def test_an_evaluation_is_the_same_bytes_again(model: Path, corpus_folder: Path,
     for attempt in ("a", "b"):
         torch.manual_seed(ord(attempt))
         measured(model, corpus_folder, tmp_path / attempt)
-    for name in ("metrics.json", "posterior.parquet"):
+    for name in ("metrics.json", "sentences.parquet", "posterior.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -372,11 +494,16 @@ def test_a_language_models_numbers_are_exact_and_those_of_codes_null(
     assert metrics["ppl"] == pytest.approx(math.exp(sum(losses) / tokens), rel=1e-5)
     expected = pytest.approx(np.mean([losses[n] for n in subset]), rel=1e-5)
     assert metrics["nll_iw"] == metrics["nll_subset"] == expected
-    of_codes = {"kl", "mi", "mi_upper", "mi_batch", "kl_agg", "gain", "au", "iw_samples", "gain_sentences"}
+    of_codes = {"kl", "mi", "mi_upper", "mi_batch", "kl_agg", "gain", "au", "iw_samples"}
+    of_codes |= {"gain_sentences", "gain_codes"}
     assert {name for name in MEASURES if metrics[name] is None} == {
         *of_codes,
         *(f"{name}_se" for name in ("kl", "mi", "mi_upper", "kl_agg", "gain")),
     }
+    _, columns = table_of_sentences(tmp_path / "evaluation")
+    assert columns["nll"] == columns["reconstruction"] == pytest.approx(losses, rel=1e-5)
+    assert columns["kl"] == columns["gain"] == [None] * 14
+    assert columns["nll_iw"] == [columns["nll"][n] if n in subset else None for n in range(14)]
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
@@ -388,6 +515,8 @@ def test_a_diverged_run_has_its_failure_and_no_numbers(
     metrics = measured(model, corpus_folder, tmp_path / "evaluation")
     assert (metrics["status"], metrics["failure"], metrics["seed"]) == ("diverged", failure, SEED)
     assert all(metrics[name] is None for name in MEASURES)
+    about, columns = table_of_sentences(tmp_path / "evaluation")
+    assert (about["status"], columns["sentence"]) == ("diverged", [])
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 
@@ -414,6 +543,8 @@ def test_numbers_of_no_use_are_a_diverged_run_not_a_crash(
     assert metrics["status"] == "diverged"
     assert "nats a token" in metrics["failure"]["message"]
     assert all(metrics[measure] is None for measure in MEASURES)
+    about, columns = table_of_sentences(tmp_path / "evaluation")
+    assert (about["status"], columns["sentence"]) == ("diverged", [])
     assert pq.read_table(tmp_path / "evaluation" / "posterior.parquet").num_rows == 0
 
 

@@ -74,13 +74,13 @@ def acceptable(at: Path_, value: Any) -> bool:
     """Whether a step can do something with the value, by what the docs say of the key."""
     name, parent = at[-1], at[-2] if len(at) > 1 else None
     if value is None:  # the settings that may be left open
-        open_ones = ("top_k", "top_p", "longest", "train_sentences", "splits")
+        open_ones = ("top_k", "top_p", "longest", "train_sentences", "splits", "baseline")
         return name in open_ones or (parent == "source" and name in ("sha256", "first_year"))
     if value == {}:  # sections whose settings all have a default
         sections = {"preprocess", "model", "training", "evaluation", "sampling", "examples", "ngram", "settings"}
         own = at[0] == "datasets" and "systems" in at[2:] and (name == "objective" or len(at) < 5)
         with_like = name == "objective" and "like" in SHIPPED["systems"].get(at[1], {})
-        return name in sections | {"defaults"} or own or with_like
+        return name in sections | {"defaults", "report"} or own or with_like
     if value == []:
         return name == "texts"
     if isinstance(value, bool):
