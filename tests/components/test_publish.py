@@ -265,7 +265,7 @@ def test_four_at_once_on_a_fresh_database_make_each_row_once(repository: Path) -
         subprocess.Popen(command(), cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    printed = [process.communicate(timeout=120) for process in started]
+    printed = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0] * 4, printed
     assert "".join(out for out, _ in printed).count("created") == 5
     store = connect()

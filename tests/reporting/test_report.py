@@ -138,7 +138,7 @@ def test_a_report_of_nothing_yet_shows_the_whole_grid_as_pending(tmp_path: Path)
 
 def test_two_different_results_of_one_run_are_an_error_that_names_both(experiment: Path) -> None:
     stale = experiment / "runs/old/metrics.json"
-    write_json(stale, read_json(experiment / "runs/ptb/vae_05/1/evaluation/metrics.json"))
+    shutil.copytree(experiment / "runs/ptb/vae_05/1/evaluation", stale.parent)
     make(experiment)  # an equal copy is no conflict
     write_json(stale, {**read_json(stale), "nll": 1.0})
     with pytest.raises(DataError) as error:

@@ -485,7 +485,7 @@ class Process:
         """Exit code and messages after a signal that comes once this step's state is saved."""
         self.reaches(after_step)
         self.process.send_signal(number)
-        errors = self.process.communicate(timeout=120)[1]
+        errors = self.process.communicate(timeout=600)[1]
         return self.process.returncode, errors
 
 
