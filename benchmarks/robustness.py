@@ -144,6 +144,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         kind = f"weights moved by {PERTURBATION}" if row["perturbation"] else row["instruction_set"]
         kinds.setdefault((row["system"], kind), []).append(row)
+    for row in rows:
         kinds.setdefault((row["system"], "all"), []).append(row)
     lines = [("system", "runs", "code in use", "NLL", "MI", "gain", "largest rise of the validation NLL"), ("---",) * 7]
     for (system, kind), own in kinds.items():
