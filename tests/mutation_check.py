@@ -36,6 +36,17 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "a full disk leaves the lock of an output behind",
+        "textvae/outputs.py",
+        """            try:
+                sign(lock)
+""",
+        """            sign(lock)
+            try:
+""",
+        "textvae/test_outputs.py",
+    ),
     # --- what is read
     Mutant(
         "a damaged file of a model or a corpus is read, its hash or not",

@@ -61,8 +61,8 @@ def own_folder(path: Path) -> Iterator[Path]:
                 )
             if not same_file(lock.fileno(), folder / LOCK):  # the lock of one that has ended since
                 continue
-            sign(lock)
             try:
+                sign(lock)
                 empty(folder)
                 yield folder
             finally:

@@ -98,10 +98,10 @@ class StateStore:
                         f"{training} is being trained by {holder(lock)}, its state is in "
                         f"{self.folder}: wait until it ends, or end it and run this again to go on from there"
                     )
-                sign(lock)
-                for left in self.folder.glob(".*.tmp"):  # of a writer that was killed or found the disk full
-                    remove(left)
                 try:
+                    sign(lock)
+                    for left in self.folder.glob(".*.tmp"):  # of a writer that was killed or found the disk full
+                        remove(left)
                     yield
                 finally:
                     file.unlink(missing_ok=True)

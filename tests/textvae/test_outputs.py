@@ -1,15 +1,17 @@
 """Outputs: whole or not there, one writer at a time, nothing left behind by one that was killed."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
-from machine_faults import STEPS, killed_within, outputs_of, step_named
+from machine_faults import STEPS, killed_within, outputs_of, raising, step_named, system_error
 
-from textvae import outputs
+from textvae import outputs, state
 from textvae.errors import SettingsError, UnavailableError
 from textvae.files import LEFT_SECONDS, read_json, write_json
 from textvae.outputs import own_folder, written_when_complete
+from textvae.state import StateStore
 
 
 def names(folder: Path) -> list[str]:
@@ -72,6 +74,17 @@ def test_the_lock_of_a_writer_that_has_just_ended_is_no_lock(tmp_path: Path, mon
         assert len(calls) == 2
         with pytest.raises(UnavailableError):
             own_folder(tmp_path / "x").__enter__()
+
+
+def test_a_writer_who_cannot_even_sign_its_lock_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the first byte that is written is the lock's."""
+    monkeypatch.setenv("TEXTVAE_STATE", str(tmp_path / "state"))
+    for module, block in ((outputs, lambda: own_folder(tmp_path / "x")), (state, lambda: StateStore("ab").locked("x"))):
+        monkeypatch.setattr(module, "sign", raising(system_error(errno.ENOSPC)))
+        with pytest.raises(OSError, match="No space left"), block():
+            pass
+    assert names(tmp_path) == ["state"]
+    assert names(tmp_path / "state") == []
 
 
 def test_a_file_takes_no_folders_place_nor_a_folder_a_files(tmp_path: Path) -> None:
