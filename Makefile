@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep test test-isa check status publish ui clean-state
+.PHONY: help setup repro sweep test test-isa faults upgrade check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -59,6 +59,12 @@ test-isa: $(READY) ## the numeric tests under another instruction set (ISA=defau
 	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
 	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/textvae/test_%.py) \
 	  tests/components/test_examples.py
+
+faults: $(READY) ## kills, full disks, spoilt files: is anything lost? Hours; it goes on where it stopped (FLAGS='--minutes 10')
+	OMP_NUM_THREADS=1 python -m tests.fault_injection $(FLAGS)
+
+upgrade: $(READY) ## newest versions into constraints.txt, if the suite passes with them (FLAGS=--dry-run)
+	python tools/upgrade.py $(FLAGS)
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.containers.images $(IMAGES) $(FLAGS)

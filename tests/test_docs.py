@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tiny import SHORT, tiny_corpus, train_settings
 
 from reporting import context, names, paper, results
+from tests.fault_injection.kinds import COUNTS, KINDS
 from textcorpus.sources import text_files
 from textvae import evaluation, perplexities
 from textvae.config import (
@@ -182,6 +183,19 @@ def test_every_test_and_file_that_a_page_names_exists(page: Path) -> None:
         source = (ROOT / file).read_text(encoding="utf-8")
         for function in re.findall(r"`(\w+)`", functions):
             assert re.search(rf"(def|class) {function}\b", source), f"{file} has no {function}"
+
+
+# --- faults ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_reliability_begins_with_the_readme_s_sentence_and_knows_every_kind_of_fault() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    sentence = page.split("\n\n")[1].removesuffix(".")
+    assert sentence in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    rows = table_rows(section(ROOT / "docs/reliability.md", "## How it was checked"))
+    assert {name for cell in rows for name in re.findall("`([a-z-]+)`", cell)} == set(KINDS)
+    for kind in ("kill", "full", "flipped", "pair", "whole"):
+        assert rows[next(cell for cell in rows if f"`{kind}`" in cell)][1].startswith(str(COUNTS[kind]))
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------
