@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 from components.step import IDENTITY, Input, Output, step
-from reporting.artifacts import candidates, identity, read_content
+from reporting.artifacts import candidates, check_curves, identity, read_content
 from textvae.errors import DataError
 from textvae.files import check_links
+from textvae.integrity import checked_file
 
 
 @step
@@ -31,7 +32,7 @@ def gather(
 ) -> dict[str, str]:
     """Copy the results of one run into one folder, which report and publish read. Only the pipeline needs it.
 
-    Exit code 65: they are not all of one run, one does not say whose it is, or a link leads out of a folder.
+    Exit code 65: they are not all of one run, one is damaged or does not say whose it is, or a link leads out.
 
     \b
     Examples:
@@ -67,6 +68,11 @@ def gather(
         raise DataError(
             "these are results of several runs: " + ", ".join(f"{file} of {'-'.join(o)}" for o, file in owners.items())
         )
+    check_curves(read_content("config", run / "model/config.json"), run / "curves.jsonl")
+    metrics = run / "evaluation/metrics.json"
+    stated = read_content("metrics", metrics).get("files", {})
+    for name in stated:
+        checked_file(metrics.with_name(name), metrics, stated, "evaluate")
     return dict(zip(IDENTITY, next(iter(owners)), strict=True))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import flip
 from report_artifacts import write_full_experiment
 from report_reading import make
 
@@ -12,7 +13,8 @@ from components.gather import gather
 from components.report import report
 from pipelines.cluster.experiment import run_results
 from textvae.errors import DataError
-from textvae.files import read_json, write_json
+from textvae.files import read_json, sha256_of_file, write_json
+from textvae.integrity import write_sealed
 from textvae.provenance import Stopwatch
 
 PLACES = {
@@ -67,6 +69,23 @@ def test_a_run_that_diverged_in_its_first_epoch_has_no_curves(tmp_path: Path) ->
     (run / "curves.jsonl").write_text("")
     gather(**results_of(run, tmp_path / "artifacts"), run=tmp_path / "gathered")
     assert content(tmp_path / "gathered") == content(run)
+
+
+@pytest.mark.parametrize("name", ["curves.jsonl", "evaluation/posterior.parquet", "evaluation/sentences.parquet"])
+def test_a_flipped_bit_in_a_file_whose_hash_is_stated_is_told(tmp_path: Path, name: str) -> None:
+    write_full_experiment(tmp_path)
+    run = tmp_path / "runs/sotu/vae_mine/1"
+    config, metrics = run / "model/config.json", run / "evaluation/metrics.json"
+    write_sealed(config, {**read_json(config), "curves_sha256": sha256_of_file(run / "curves.jsonl")})
+    parquet = [path.name for path in metrics.parent.glob("*.parquet")]
+    write_sealed(metrics, read_json(metrics), parquet)
+    given = results_of(run, tmp_path / "artifacts")
+    gather(**given, run=tmp_path / "whole")
+    place = given["curves"] if name == "curves.jsonl" else given["evaluation"] / Path(name).name
+    flip(place, place.read_bytes().index(b"0") if name == "curves.jsonl" else 100)
+    with pytest.raises(DataError, match="is damaged, or another"):
+        gather(**given, run=tmp_path / "gathered")
+    assert not (tmp_path / "gathered").exists()
 
 
 @pytest.mark.parametrize("name", ["ngram", "curves", "samples", "evaluate_timings"])
