@@ -52,6 +52,27 @@ MUTANTS = [
         "textvae/test_integrity.py",
     ),
     Mutant(
+        "a carriage return inside a line joins two sentences",
+        "textvae/lines.py",
+        'if "\\r" in text:',
+        'if "\\r\\r" in text:',
+        "components/test_fetch.py",
+    ),
+    Mutant(
+        "what only Unicode calls a space is none beside a sentence marker",
+        "textcorpus/sentence_markers.py",
+        "if line[right:end].strip(WHITE_SPACE):",
+        "if line[right:end].strip():",
+        "textcorpus/test_sentence_markers.py",
+    ),
+    Mutant(
+        "a served model's requirements lack a package that the library imports",
+        "tracking/registry.py",
+        ', "ruamel.yaml", "rich")',
+        ', "rich")',
+        "tracking/test_registry.py",
+    ),
+    Mutant(
         "a damaged file of samples is read, its hash or not",
         "textvae/sealed_parquet.py",
         "if place < 0 or stated != expected:",
