@@ -208,7 +208,8 @@ def read_lines(file: TextFile, also_refused: Refusal | None = None) -> Iterator[
 
     `also_refused`, given the first bytes and the name, says what the file is and the remedy if its lines are none to
     take. Raises DataError naming the file for that and for what file_kinds refuses, or the file and the line: longer
-    than MAX_LINE_BYTES, not UTF-8, a NUL byte, a carriage return inside, more bytes than MAX_EXPANSION allows, damaged or encrypted.
+    than MAX_LINE_BYTES, not UTF-8, a NUL byte, a carriage return inside, more bytes than MAX_EXPANSION allows, damaged
+    or encrypted.
     """
     with damage_reported(file.label), decompressed(file) as stream:
         name = file.label if Path(file.label).is_file() else file.name
