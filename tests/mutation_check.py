@@ -73,6 +73,20 @@ MUTANTS = [
         "tracking/test_registry.py",
     ),
     Mutant(
+        "half a character in a JSON file reaches what writes one",
+        "textvae/files.py",
+        "        refuse_halves(value)\n",
+        "",
+        "textvae/test_integrity.py",
+    ),
+    Mutant(
+        "an error that quotes a library is several lines",
+        "textvae/errors.py",
+        'return LINE_ENDS.sub(" ", str(error)), error.exit_code',
+        "return str(error), error.exit_code",
+        "textvae/test_errors.py",
+    ),
+    Mutant(
         "a damaged file of samples is read, its hash or not",
         "textvae/sealed_parquet.py",
         "if place < 0 or stated != expected:",
