@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep test test-isa check status publish ui clean-state
+.PHONY: help setup repro sweep test test-isa fuzz check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -59,6 +59,11 @@ test-isa: $(READY) ## the numeric tests under another instruction set (ISA=defau
 	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
 	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/textvae/test_%.py) \
 	  tests/components/test_examples.py
+
+INPUTS := 100000
+SEED := 0
+fuzz: $(READY)   ## made-up inputs to every reader, half an hour (INPUTS=100000 SEED=0)
+	OMP_NUM_THREADS=1 python tests/fuzz.py --inputs $(INPUTS) --seed $(SEED)
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.containers.images $(IMAGES) $(FLAGS)
