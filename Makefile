@@ -9,6 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
 .PHONY: help setup repro sweep test test-isa faults upgrade check status publish ui clean-state
+.PHONY: help setup repro sweep test test-isa fuzz check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -65,6 +66,10 @@ faults: $(READY) ## kills, full disks, spoilt files: is anything lost? Hours; it
 
 upgrade: $(READY) ## newest versions into constraints.txt, if the suite passes with them (FLAGS=--dry-run)
 	python tools/upgrade.py $(FLAGS)
+INPUTS := 100000
+SEED := 0
+fuzz: $(READY)   ## made-up inputs to every reader, half an hour (INPUTS=100000 SEED=0)
+	OMP_NUM_THREADS=1 python tests/fuzz.py --inputs $(INPUTS) --seed $(SEED)
 
 images: $(READY) ## the images of this commit with podman or docker (IMAGES='data train', FLAGS='--base ...')
 	python -m pipelines.containers.images $(IMAGES) $(FLAGS)

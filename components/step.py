@@ -23,6 +23,7 @@ from textvae.files import parsed_json, write_json
 from textvae.integrity import write_sealed
 from textvae.outputs import written_when_complete
 from textvae.provenance import Stopwatch
+from textvae.strict import shown
 
 IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
@@ -230,12 +231,20 @@ def parsed(parameter: Parameter, value: Any) -> Any:
 
 
 def expand(item: str) -> list[Path]:
-    """One repeated option's value: a path, or Kubeflow's JSON list of artifacts (objects with `uri`) or of paths."""
+    """One repeated option's value: a path, or Kubeflow's JSON list of artifacts (objects with `uri`) or of paths.
+
+    Raises SettingsError for what begins like such a list and is none.
+    """
     if not item.startswith("["):
         return [Path(item)]
+    try:
+        artifacts = [one["uri"] if isinstance(one, dict) else one for one in parsed_json(item)]
+    except (ValueError, KeyError) as error:
+        raise SettingsError(f"{shown(item)} is no JSON list of paths or artifacts ({error}): give a path") from None
     paths = []
-    for artifact in json.loads(item):
-        uri = artifact["uri"] if isinstance(artifact, dict) else artifact
+    for uri in artifacts:
+        if not isinstance(uri, str):
+            raise SettingsError(f"{shown(item)} names {shown(uri)}, which is no path: give text")
         for scheme, mount in MOUNTED_STORES.items():
             if uri.startswith(scheme):
                 uri = mount + uri.removeprefix(scheme)

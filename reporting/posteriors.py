@@ -28,11 +28,16 @@ class Posterior:
         """Of posterior.parquet. Raises DataError where it is damaged."""
         try:
             table = pq.read_table(path, columns=["mu", "log_var"])
-            return cls(*(matrix(table[name]) for name in ("mu", "log_var")))
+            found = cls(*(matrix(table[name]) for name in ("mu", "log_var")))
         except MemoryError:  # Arrow's own is an ArrowException
             raise
-        except (OSError, KeyError, AttributeError, pa.ArrowException) as error:
+        except (OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read ({error}); run evaluate again") from None
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(found.mu_ND**2).all() and np.isfinite(np.exp(np.abs(found.log_var_ND))).all()
+        if found.mu_ND.shape != found.log_var_ND.shape or not finite:
+            raise DataError(f"{path} has codes that are not finite, or not of one size; run evaluate again")
+        return found
 
     def kl_D(self) -> Array:
         """Mean analytic KL of each dimension, in nats; they add up to the KL column."""

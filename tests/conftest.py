@@ -8,7 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 from tiny import Corpus, tiny_corpus, write_corpus
+
+# The same inputs in every run: the suite does not fail by chance. `make fuzz` is what looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textcorpus.sources import lines_of
+from textcorpus.sources import damage_reported
 from textcorpus.splits import SPLITS, Split, keyed_hash
 from textcorpus.statistics import Repetitions, SplitStatistics
 from textvae.config import PreprocessSettings
@@ -95,11 +95,11 @@ class RawText:
     def short_enough(self, split: Split, statistics: SplitStatistics) -> Iterator[list[str]]:
         """The sentences of a split that are neither empty nor longer than `longest`, as words."""
         path = self.raw / f"{split}.txt"
-        with path.open("rb") as stream:
-            for number, line in enumerate(lines_of(stream, str(path), path.stat().st_size), start=1):
+        with damage_reported(str(path)), path.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
                 if number % SENTENCES_PER_ADVANCE == 0:
                     self.bar.advance(SENTENCES_PER_ADVANCE)
-                words = line.split(" ")
+                words = line.removesuffix("\n").split(" ")
                 if self.settings.longest is None or len(words) <= self.settings.longest:
                     yield words
                 else:

@@ -85,6 +85,8 @@ DOCUMENTS = (
 )
 """What a zip archive is that has this member."""
 CARRIAGE_RETURNS = "make them line feeds: `tr '\\r' '\\n' < {name} > {stem}.lf.txt`"
+SEPARATORS = {"\u2028": "U+2028", "\u2029": "U+2029", "\x85": "U+0085"}
+"""What Unicode ends lines with; inside a line they are letters."""
 CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b"})
 """Bytes that text hardly has."""
 
@@ -113,6 +115,11 @@ def refused(head: bytes, name: str) -> str | None:
     ends = head.rstrip(b"\r\n")
     if ends.count(b"\r") - ends.count(b"\r\n") > ends.count(b"\n"):
         return said("text whose lines end in carriage returns alone", CARRIAGE_RETURNS, name)
+    for separator, called in SEPARATORS.items() if b"\n" not in ends else ():
+        if (found := separator.encode()) in ends and is_utf_8(head):
+            octets = "".join(f"\\x{byte:02x}" for byte in found)
+            remedy = f"make them line feeds: `sed 's/{octets}/\\n/g' {{name}} > {{stem}}.lf.txt`"
+            return said(f"text whose lines end in {called} and not in line feeds", remedy, name)
     if not is_utf_8(head) and len(head) < 20 * sum(head.count(byte) for byte in CONTROLS):
         return said(
             "no text, but data of a kind that is not known here", "give text in UTF-8, one sentence a line", name

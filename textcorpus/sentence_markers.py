@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from textvae.lines import WHITE_SPACE
+
 NEARLY_EVERY = 0.9
 """Of the first lines: markers at an end of so many are dropped at that end of every line."""
 FIRST_LINES = 1_000
 FIRST_CHARACTERS = 1_000_000
 MARKER = re.compile(
     r"(?i:</?s>|<(?:bos|sos|eos|pad|start|end)>|\[(?:cls|sep|bos|sos|eos|pad)\]"
-    r"|<\|(?:startoftext|endoftext|begin_of_text|end_of_text)\|>)|(?<![^\s。！？”」』])(?:BOS|SOS|EOS|PAD)(?!\S)"
+    r"|<\|(?:startoftext|endoftext|begin_of_text|end_of_text)\|>)|(?<![^ \t\v\f\r\n。！？”」』])(?:BOS|SOS|EOS|PAD)"
+    r"(?![^ \t\v\f\r\n])"
 )
 
 
@@ -20,13 +23,13 @@ def inner(line: str) -> tuple[int, int]:
     spans = [found.span() for found in MARKER.finditer(line)]
     start, end = 0, len(line)
     for left, right in spans:
-        if line[start:left].strip():
+        if line[start:left].strip(WHITE_SPACE):
             break
         start = right
-    if spans and not line[start:].strip():
+    if spans and not line[start:].strip(WHITE_SPACE):
         return start, 0  # nothing but markers
     for left, right in reversed(spans):
-        if line[right:end].strip():
+        if line[right:end].strip(WHITE_SPACE):
             break
         end = left
     return start, end
@@ -48,7 +51,7 @@ def unmarked(lines: Iterator[str], dropped: Counter[str], notes: Counter[str]) -
     `dropped` counts the lines that had some; `notes` gets what was decided and which other markers there are.
     """
     first = first_lines(lines)
-    with_text = [line for line in first if MARKER.sub("", line).strip()]  # besides markers
+    with_text = [line for line in first if MARKER.sub("", line).strip(WHITE_SPACE)]  # besides markers
     marked = [line for line in with_text if MARKER.search(line)]
     ends = [(inner(line), len(line)) for line in marked]
     least = NEARLY_EVERY * len(with_text)

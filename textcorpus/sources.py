@@ -2,8 +2,8 @@
 
 Their first bytes say what they are (textcorpus/file_kinds.py); gzip, bzip2 and xz, zip and tar can be read.
 
-Lines end at `\\n` alone (a `\\r` before it is white space to the tokeniser), so that U+0085 or U+2028 inside a sentence
-splits nothing. A byte order mark at the start of a file is dropped. What is wrong is a DataError naming file and line.
+What a line is says textvae/lines.py. A byte order mark at the start of a file is dropped. What is wrong is a DataError
+naming file and line.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from typing import IO, cast
 from textcorpus.file_kinds import HEAD_BYTES, decompressor, is_tar, refused, refused_document
 from textvae.errors import DataError
 from textvae.files import sha256_of_file
+from textvae.lines import decoded
 
 MAX_LINE_BYTES = 1_000_000
 MAX_EXPANSION = 100
@@ -207,7 +208,8 @@ def read_lines(file: TextFile, also_refused: Refusal | None = None) -> Iterator[
 
     `also_refused`, given the first bytes and the name, says what the file is and the remedy if its lines are none to
     take. Raises DataError naming the file for that and for what file_kinds refuses, or the file and the line: longer
-    than MAX_LINE_BYTES, not UTF-8, a NUL byte, more bytes than MAX_EXPANSION allows, damaged or encrypted.
+    than MAX_LINE_BYTES, not UTF-8, a NUL byte, a carriage return inside, more bytes than MAX_EXPANSION allows, damaged
+    or encrypted.
     """
     with damage_reported(file.label), decompressed(file) as stream:
         name = file.label if Path(file.label).is_file() else file.name
@@ -227,22 +229,7 @@ def lines_of(stream: io.BufferedReader, label: str, stored_bytes: int) -> Iterat
             raise DataError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; put one sentence on a line")
         total += len(line)
         refuse_bomb(total, stored_bytes, where)
-        yield decoded(line, number, where)
-
-
-def decoded(line: bytes, number: int, where: str) -> str:
-    """A line as text, without its end. Raises DataError for NUL bytes and for bytes that are not UTF-8."""
-    if b"\0" in line:
-        raise DataError(f"{where}: a NUL byte, which no text has; take it out, say with `tr -d '\\000'`")
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        wrong = line[error.start]
-        raise DataError(
-            f"{where}: not UTF-8 (0x{wrong:02x} at byte {error.start}); convert it from its encoding, say with "
-            "`iconv -f WINDOWS-1252 -t UTF-8` (or GB18030, BIG5, SHIFT_JIS, EUC-KR, KOI8-R, ...)"
-        ) from None
-    return text.removesuffix("\n")
+        yield decoded(line, where, first=number == 1)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from textcorpus.statistics import Repetitions
 from textcorpus.suggestion import held_out_fraction, published_splits
 from textcorpus.writing import Writing, writing_of
 from textvae.config import FetchSettings
+from textvae.lines import WHITE_SPACE, words_between_spaces
 from textvae.progress import progress
 
 LONG_LINE_WORDS = 200
@@ -49,14 +50,14 @@ class Lines:
     def add(self, line: str, where: str, after_text: bool) -> bool:
         """Count a line; `after_text`: the line before it had text. Returns whether this one has."""
         self.count += 1
-        words = len(line.split())
+        words = len(words_between_spaces(line))
         if not words:
             self.empty += 1
             return False
         self.blocks += not after_text
         if len(self.first) < FIRST_LINES:
             start, end = inner(line)
-            self.first.append(line[start:end].strip())
+            self.first.append(line[start:end].strip(WHITE_SPACE))
         if words > self.longest:
             self.longest, self.longest_at = words, where
         if words > LONG_LINE_WORDS:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from textvae.errors import TextVAEError
-from textvae.tokenizer import ASCII_WHITE_SPACE, Tokenizer
+from textvae.lines import words_between_spaces
+from textvae.tokenizer import Tokenizer
 
 SEPARATED = re.compile(r"(?:^|\s)[.,;:!?](?:\s|$)")
 ATTACHED = re.compile(r"\w[,;:!?](?:\s|$)|\w\.[\"'”’)\]]*$")
@@ -106,7 +107,7 @@ def unspaced_language(lines: list[str]) -> str | None:
     letters: Counter[str] = Counter()
     runs = alone = 0
     for line in lines:
-        words = line.translate(ASCII_WHITE_SPACE).split(" ")
+        words = words_between_spaces(line)
         scripts = [[language_of(letter) for letter in word if letter.isalpha()] for word in words]
         letters.update(language for word in scripts for language in word)
         sizes = [size for word in scripts if (size := sum(map(bool, word)))]

@@ -146,7 +146,12 @@ def load_state(path: Path) -> dict[str, Any]:
     structure = metadata.get("structure", "")
     if metadata.get("checksum") != checksum(structure, tensors):
         raise DataError(f"{path} is damaged: it is not what was written, by the checksum in it")
-    state: dict[str, Any] = unflattened(json.loads(structure), tensors)
+    try:
+        state = unflattened(json.loads(structure), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not as a training writes it ({type(error).__name__}: {error})") from None
+    if not isinstance(state, dict):
+        raise DataError(f"{path} is not as a training writes it: it has no parts")
     return state
 
 

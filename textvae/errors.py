@@ -100,10 +100,14 @@ def exit_codes(lighter: str = "make what it works on smaller", interrupted: str 
         raise SystemExit(said[1]) from None
 
 
+LINE_ENDS = re.compile(r"\s*[\r\n]+\s*")
+"""Of another library's text, or a file's, in an error's: an error is one line."""
+
+
 def explanation(error: Exception, lighter: str) -> tuple[str, int] | None:
     """The line and the exit code for an error that is no bug; None for one that may be."""
     if isinstance(error, TextVAEError):
-        return str(error), error.exit_code
+        return LINE_ENDS.sub(" ", str(error)), error.exit_code
     if lacks_memory(error):
         where = "the GPU" if re.search("cuda|cublas|cudnn", str(error), re.IGNORECASE) else "this machine"
         return f"too little memory on {where} ({one_line(error)}): free some, or {lighter}", MEMORY_EXIT_CODE

@@ -65,15 +65,26 @@ def read_json(path: Path) -> Any:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError where it is none, or has a number that is none."""
+    """The value of a JSON text. Raises ValueError where it is none, or has a number or a character that is none."""
 
     def refused(number: str) -> None:
         raise ValueError(f"{number} is no number")
 
     try:
-        return json.loads(text, parse_constant=refused)
+        value = json.loads(text, parse_constant=refused)
+        refuse_halves(value)
     except RecursionError:
         raise ValueError("nested without end") from None
+    return value
+
+
+def refuse_halves(value: Any) -> None:
+    """Raise ValueError where a text in `value` has half a character (a lone surrogate, which JSON and YAML can escape):
+    no file can be written with it."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a character, {error.object[error.start]!r}, in a text") from None
 
 
 def sha256_of_file(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from textvae.corpus_folder import CorpusFolder
 from textvae.errors import DataError
 from textvae.latent import LONGEST_TEXT, Texts, TextVAE
+from textvae.lines import decoded, words_between_spaces
 from textvae.progress import progress
 
 CHUNK = 1024
@@ -19,7 +20,7 @@ def given(texts: Sequence[str] | None, name: str) -> Iterator[list[str]]:
     """The sentences of --text or of standard input, in chunks. Raises DataError where there is none or one is empty."""
     if texts:
         for number, text in enumerate(texts, start=1):
-            if not text.strip():
+            if not words_between_spaces(text):
                 raise DataError(f"--text number {number} is empty: write a sentence")
             if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows a byte that is none
                 raise DataError(f"--text number {number} is not UTF-8: convert it")
@@ -44,16 +45,12 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[str]:
     number = 0
     while line := stream.readline(longest + 3):
         number += 1
-        try:
-            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            if len(line) <= longest:  # a longer one is cut, perhaps inside a character
-                raise DataError(f"{name}, line {number}, is not UTF-8 ({error.reason}): convert the text") from None
-            text = " " * longest
-        if len(text) > LONGEST_TEXT:
-            raise DataError(f"{name}, line {number}, has more than {LONGEST_TEXT:,} characters: one sentence a line")
-        if not text.strip():
-            raise DataError(f"{name}, line {number}, is empty: remove it")
+        where, cut = f"{name}, line {number}", len(line) > longest + 2  # perhaps inside a character
+        text = "" if cut else decoded(line, where, first=number == 1)
+        if cut or len(text) > LONGEST_TEXT:
+            raise DataError(f"{where}: more than {LONGEST_TEXT:,} characters: one sentence a line")
+        if not words_between_spaces(text):
+            raise DataError(f"{where}: empty: remove it")
         yield text
 
 

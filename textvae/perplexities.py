@@ -30,6 +30,14 @@ MEASURES = (
 )
 
 
+TYPES: dict[str, Callable[[pa.DataType], bool]] = {
+    "tokens": lambda kind: bool(pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)),
+    "sentence": pa.types.is_string,
+    "cut": pa.types.is_boolean,
+}
+"""What the columns that are read hold."""
+
+
 @dataclass(frozen=True)
 class Text:
     """The sentences of a Parquet file with a `tokens` column, as words. Iterating streams them from the file."""
@@ -44,11 +52,16 @@ class Text:
 
     def _open(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self.path)
+            file = pq.ParquetFile(self.path)
+            columns = {field.name: field.type for field in file.schema_arrow}
         except MemoryError:  # Arrow's own is an ArrowException
             raise
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.path} cannot be read ({error}); run the step that writes it again") from None
+        for name, right in TYPES.items():
+            if name in columns and not right(columns[name]):
+                raise DataError(f"{self.path}: its {name} column is {columns[name]}; run the step that writes it again")
+        return file
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -92,7 +105,11 @@ class Text:
             words = pa.ListArray.from_arrays(tokens.offsets, self.words.take(tokens.values))
             sentences = pc.binary_join(words, " ")
             # The null of a special id makes its whole sentence null.
-            if not sentences.null_count and ("sentence" not in batch.schema.names or sentences == batch["sentence"]):
+            if (
+                not sentences.null_count
+                and not tokens.null_count
+                and ("sentence" not in batch.schema.names or sentences == batch["sentence"])
+            ):
                 return sentences
         raise DataError(
             f"{self.path} has ids that are not of the corpus's vocabulary: run its run's steps again with this corpus"

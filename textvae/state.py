@@ -138,8 +138,8 @@ class StateStore:
     def resume(self, take: Callable[[dict[str, Any]], None]) -> bool:
         """Let `take` go on from the newest state that is whole; False where there is none.
 
-        `take` raises KeyError, TypeError or ValueError for a state that it cannot go on from (another version's). Each
-        state that is passed over is told in a line. Raises DataError for one of another training.
+        `take` raises one of Python's errors for a state that it cannot go on from (another version's). Each state that
+        is passed over is told in a line. Raises DataError for one of another training.
         """
         for place, file in reversed(list(enumerate(self.files()))):
             then = "the training goes on from the state before it" if place else "the training starts anew"
@@ -152,7 +152,7 @@ class StateStore:
                 raise DataError(f"{file} belongs to another training: remove {self.folder} to start afresh")
             try:
                 take(state)
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 log.warning("%s is not a state of this version's training (%s): %s", file, error, then)
                 continue
             return True

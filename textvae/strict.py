@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, MappingStartEvent, SequenceStartEvent
 
 from textvae.errors import SettingsError
+from textvae.files import refuse_halves
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 Location = Sequence[str | int]
@@ -95,6 +96,7 @@ def read_yaml(path: Path) -> Any:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         depth(content)
+        refuse_halves(content)
     except RecursionError:
         raise SettingsError(f"{path} cannot be read: it is nested without end") from None
     except MarkedYAMLError as error:  # its own text is a picture of several lines

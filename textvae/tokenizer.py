@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from textvae.errors import DataError, SettingsError, UnavailableError
+from textvae.lines import words_between_spaces
 from textvae.vocabulary import UNKNOWN_WORD
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_FORMS = frozenset({UNKNOWN_WORD, "_UNK", "<unk>", "<UNK>"})
 """How corpora write the unknown word. All become `UNK`: KenLM refuses `<unk>`, and `_unk` would be another word."""
-ASCII_WHITE_SPACE = str.maketrans("\t\v\f\r\n", "     ")
 LONGEST_RUN = 500
 """A longer run of characters without white space is one word, whatever is in it."""
 IDEOGRAPHS = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -78,7 +78,7 @@ class Tokenizer:
     def __call__(self, sentence: str) -> list[str]:
         """The words of one sentence; none for white space."""
         if self._pipeline is None:
-            return [self._word(text) for text in sentence.translate(ASCII_WHITE_SPACE).split(" ") if text]
+            return [self._word(text) for text in words_between_spaces(sentence)]
         return [self._word(token.text) for token in self._pipeline.make_doc(sentence) if not token.is_space]
 
     def each(self, sentences: Iterable[str]) -> Iterator[list[str]]:

@@ -281,8 +281,13 @@ class Trainer:
                 raise ValueError(f"its {name} has other tensors")
         if state.keys() != own.keys() or state["at"].keys() != own["at"].keys():
             raise ValueError("it has other parts")
-        self.at = Position(**state["at"])
-        self.curves = state["curves"]
+        at = Position(**state["at"])
+        for name, value in own["at"].items():
+            if type(getattr(at, name)) is not type(value) or (isinstance(value, int) and getattr(at, name) < 0):
+                raise ValueError(f"its {name} is {getattr(at, name)!r}")
+        if not isinstance(state["curves"], list) or type(state["learning_rate"]) is not float:
+            raise TypeError("its curves or its learning rate are none")
+        self.at, self.curves = at, state["curves"]
         self.network.load_state_dict(state["network"])
         self.objective.heads.load_state_dict(state["heads"])
         self.best, self.best_iw = state["best"], state["best_iw"]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 FILES = {"weights": "model.safetensors", "config": "config.json", "vocabulary": "vocabulary.json"}
 """What `textvae.load` opens: the weights with the best validation NLL."""
-REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "pyarrow", "pydantic")
+REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "pyarrow", "pydantic", "ruamel.yaml", "rich")
+"""Of what serves a model: `textvae` imports all but spaCy, which only texts that are no tokens need."""
 CODE = Path(__file__).with_name("pyfunc_model.py")
 ALIAS = "best"
 LEAST_MI = 0.1

@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 from kfp import kubernetes
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from textvae.config import Frozen, validated
 from textvae.errors import SettingsError
+from textvae.strict import Frozen, read_yaml, validated
 
 Cpu = Annotated[str, StringConstraints(pattern=r"^(\d*\.)?\d+m?$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
@@ -88,11 +86,7 @@ class Cluster(Frozen):
     @classmethod
     def load(cls, path: Path) -> Cluster:
         """Read a cluster's file. Raises SettingsError naming the key and the reason."""
-        try:
-            content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, YAMLError) as error:
-            raise SettingsError(f"{path} cannot be read: {error}") from None
-        return validated(cls, content, str(path))
+        return validated(cls, read_yaml(path), str(path))
 
     def place(self, step: str) -> StepPlace:
         """What `step` gets."""

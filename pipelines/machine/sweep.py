@@ -111,6 +111,10 @@ def planned(sweep: Sweep, params: Params) -> list[Trial]:
     Raises SettingsError for changes that the settings do not know, and for two trials that are the same; DataError
     where the corpus is not there.
     """
+    unknown = [name for name in (sweep.dataset,) if name not in params.datasets]
+    unknown += [name for name in sweep.trials if name not in params.systems]
+    if unknown:
+        raise SettingsError(f"the sweep names {', '.join(unknown)}, and params.yaml has no such entry")
     trials: list[Trial] = []
     corpus = Path("corpora", sweep.dataset, "corpus")
     for system, listed in sweep.trials.items():
@@ -176,10 +180,6 @@ def main(
     with exit_codes():
         plan = Sweep.load(sweep)
         params = Params.load(Path("params.yaml"))
-        unknown = [name for name in (plan.dataset,) if name not in params.datasets]
-        unknown += [name for name in plan.trials if name not in params.systems]
-        if unknown:
-            raise SettingsError(f"{sweep}: params.yaml has no entry for {', '.join(unknown)}")
         trials = planned(plan, params)
         table = table or Path("results", f"sweep-{plan.dataset}.csv")
         run_all(trials, jobs, table)

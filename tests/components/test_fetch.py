@@ -69,6 +69,15 @@ def test_lines_end_at_line_feeds_and_empty_ones_are_counted(tmp_path: Path) -> N
     assert description["dropped"] == {"empty_lines": 2}
 
 
+@pytest.mark.parametrize("kind", ["spaces", "words"])
+def test_a_carriage_return_inside_a_line_is_named_and_one_at_its_end_is_none(tmp_path: Path, kind: str) -> None:
+    source = three_splits(tmp_path / "in", b"one\r\ntwo\r\r\nthree\rfour\n")
+    with pytest.raises(DataError, match=r"train\.txt, line 3: a carriage return inside .*`sed '.*'`, or spaces, `tr "):
+        fetched(tmp_path, **source, tokenizer=kind)
+    source = three_splits(tmp_path / "in", b"one\r\ntwo\r\r\nthree\n")
+    assert fetched(tmp_path, **source, tokenizer=kind)[0]["train"] == ["one", "two", "three"]
+
+
 def test_text_is_neither_normalised_nor_lower_cased_unless_asked(tmp_path: Path) -> None:
     text = "Cafe\u0301 CAFÉ <unk> UNK _UNK\n".encode()
     lines, _ = fetched(tmp_path / "a", **three_splits(tmp_path / "in", text), lowercase=False)

@@ -20,7 +20,8 @@ from components.ngram import ngram
 from textvae.config import NgramSettings
 from textvae.errors import DataError
 from textvae.kenlm_lm import LanguageModel, find_lmplz
-from textvae.perplexities import MEASURES, TEXTS
+from textvae.perplexities import MEASURES, TEXTS, Text
+from textvae.progress import progress
 from textvae.sealed_parquet import sealed_writer
 from textvae.vocabulary import BOS, Vocabulary
 
@@ -253,3 +254,21 @@ def test_without_lmplz_the_step_says_how_to_get_it(
     assert stopped.value.code == 69
     assert f"tools/build_lmplz.sh {tmp_path / 'python'} {tmp_path}" in capsys.readouterr().err
     assert not paths["ngram"].exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("tokens", pa.array([4])),
+        ("tokens", pa.array([["x"]])),
+        ("tokens", pa.array([None], pa.list_(pa.int32()))),
+        ("sentence", pa.array([4])),
+        ("cut", pa.array([1])),
+    ],
+)
+def test_columns_of_another_kind_are_refused(tmp_path: Path, name: str, column: pa.Array) -> None:
+    columns = {"tokens": pa.array([[4]], pa.list_(pa.int32())), "sentence": pa.array(["a"]), "cut": pa.array([True])}
+    pq.write_table(pa.table({**columns, name: column}), tmp_path / "x.parquet")
+    words = pa.array([None, None, None, "UNK", "a"])
+    with pytest.raises(DataError, match=r"x\.parquet"), progress("ngram", None, "sentences") as bar:
+        list(Text(tmp_path / "x.parquet", words, bar))

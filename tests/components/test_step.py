@@ -124,6 +124,14 @@ def test_kubeflows_list_of_artifacts_becomes_mounted_paths(tmp_path: Path) -> No
     assert expand(collected) == [Path("/gcs/bucket/x"), Path("/s3/b/y"), Path("/minio/b/z"), Path("/local")]
 
 
+@pytest.mark.parametrize("value", ["[", "[1]", "[null]", '[{"path": "x"}]', '[["x"]]', "[NaN]", "[" * 9999])
+def test_what_begins_like_a_list_of_artifacts_and_is_none_is_refused(value: str) -> None:
+    from components.step import expand
+
+    with pytest.raises(SettingsError, match=r"give (a path|text)"):
+        expand(value)
+
+
 def test_the_executor_output_carries_the_metadata_to_kubeflow(tmp_path: Path) -> None:
     output_file = tmp_path / "deep/executor_output.json"
     artifact = {"name": "target", "uri": "/x", "type": {"schemaTitle": "system.Dataset"}, "metadata": {"kept": 1}}

@@ -126,6 +126,15 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
 # --- codes -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("column", "value"), [("mu", np.nan), ("mu", np.inf), ("log_var", np.inf), ("log_var", 1e30)])
+def test_codes_that_are_not_finite_are_refused(tmp_path: Path, column: str, value: float) -> None:
+    columns = dict(zip(("mu", "log_var"), codes(0), strict=True))
+    columns[column][3, 1] = value
+    write_posterior(tmp_path / "posterior.parquet", columns["mu"], columns["log_var"])
+    with pytest.raises(DataError, match="codes that are not finite"):
+        Posterior.read(tmp_path / "posterior.parquet")
+
+
 def test_a_posteriors_numbers_are_those_of_the_formulas(tmp_path: Path) -> None:
     mu_ND, log_var_ND = codes(3)
     write_posterior(tmp_path / "posterior.parquet", mu_ND, log_var_ND)

@@ -140,6 +140,8 @@ OBJECTS = [{"id": "0123456789abcdef" * 4, "meta": {"title": "a long title of som
         ("p.txt", parquet(), "a Parquet table"),
         ("cr.txt", NUMBERED_TEXT.replace(b"\n", b"\r"), "carriage returns"),
         ("cr.txt", NUMBERED_TEXT.replace(b"\n", b"\r")[:-1] + b"\n", "carriage returns"),
+        ("ls.txt", NUMBERED_TEXT.replace(b"\n", "\u2028".encode()), r"in U.2028 and not in line feeds"),
+        ("nel.txt", NUMBERED_TEXT.replace(b"\n", "\x85".encode())[:-2] + b"\n", "in U.0085 and not in line feeds"),
         ("u.txt", TEXT.encode("utf-16"), "UTF-16"),
         ("u.txt", TEXT.encode("utf-16-le"), "UTF-16"),
         ("u.txt", TEXT.encode("utf-16-be"), "UTF-16"),

@@ -55,6 +55,13 @@ def test_a_marked_corpus_counts_like_the_plain_one(
     assert description["dropped"]["sentence_markers"] == 400
 
 
+def test_what_only_unicode_calls_a_space_is_a_word_beside_a_marker() -> None:
+    lines = ["a <s> \u2028", "\u00a0"]
+    assert after(lines) == (lines, {}, {next(iter(after(lines)[2])): 1})
+    assert inner("\u2028 <s> a") == (0, 7)
+    assert inner(" \t<s> a </s>\r\v") == (5, 8)
+
+
 def test_markers_on_some_lines_stay_and_are_told() -> None:
     lines = ["<s> a </s>"] * 89 + ["a"] * 11
     kept, dropped, notes = after(lines)

@@ -7,7 +7,7 @@ import pytest
 from machine_faults import STEPS, arguments_of, lacking_memory, raising, step_named, system_error, the_error
 
 from components import step as step_module
-from textvae.errors import IO_ERROR_EXIT_CODE, MEMORY_EXIT_CODE, MemoryLackError, exit_codes
+from textvae.errors import IO_ERROR_EXIT_CODE, MEMORY_EXIT_CODE, DataError, MemoryLackError, exit_codes
 from textvae.kenlm_lm import lmplz_error
 from textvae.step_settings import NgramSettings
 
@@ -30,6 +30,14 @@ def test_the_place_of_a_renaming_is_its_new_name_and_of_other_libraries_their_wo
         raise system_error(errno.ENOSPC, Path("/a"))
     with the_error(capsys, IO_ERROR_EXIT_CODE, "open '/x/y' for writing"), exit_codes():
         raise PermissionError(errno.EACCES, "Cannot open '/x/y'\n for writing")
+
+
+def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        the_error(capsys, DataError.exit_code, "x.parquet cannot be read (no such field: tokens): run it again"),
+        exit_codes(),
+    ):
+        raise DataError("x.parquet cannot be read (no such field:\r\n  tokens\n): run it again".replace("\n)", ")"))
 
 
 def test_a_bug_keeps_its_traceback() -> None:

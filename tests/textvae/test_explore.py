@@ -164,11 +164,12 @@ def test_a_table_has_what_json_has(command: Command, corpus_folder: Path, name: 
     ("given", "said"),
     [
         (b"", "standard input is empty"),
-        (b"a dog sleeps\n\na dog\n", "line 2, is empty: remove it"),
-        (b"a dog\n \t\n", "line 2, is empty: remove it"),
-        (b"a dog\nun caf\xe9\n", "line 2, is not UTF-8"),
-        (b"dog " * 100_000, "line 1, has more than 10,000 characters"),
-        (b"dog\n" + "\N{GRINNING FACE}".encode() * 20_000, "line 2, has more than 10,000 characters"),
+        (b"a dog sleeps\n\na dog\n", "line 2: empty: remove it"),
+        (b"a dog\n \t\n", "line 2: empty: remove it"),
+        (b"a dog\nun caf\xe9\n", "line 2: not UTF-8"),
+        (b"a dog\nthe cat\ra bird\n", "line 2: a carriage return inside the line"),
+        (b"dog " * 100_000, "line 1: more than 10,000 characters"),
+        (b"dog\n" + "\N{GRINNING FACE}".encode() * 20_000, "line 2: more than 10,000 characters"),
     ],
 )
 def test_text_that_is_no_list_of_sentences_is_named_by_its_line(command: Command, given: bytes, said: str) -> None:

@@ -27,11 +27,12 @@ from reporting.artifacts import KIND_OF_FILE, RECORDS, read_content
 from textvae import load
 from textvae.config import SamplingSettings
 from textvae.corpus_folder import CorpusFolder
-from textvae.errors import DataError
+from textvae.errors import DataError, SettingsError
 from textvae.files import read_json, write_json
 from textvae.integrity import CHECKSUM, read_sealed, write_sealed
 from textvae.records import CorpusFile, Source, VocabularyFile, read_record
 from textvae.sealed_parquet import samples_metadata
+from textvae.strict import read_yaml
 from tracking.registry import content_of
 
 MODEL_FILES = ("config.json", "model.safetensors", "vocabulary.json")
@@ -342,3 +343,14 @@ def test_a_source_that_names_files_elsewhere_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "source.json", {"format_version": 1, "sha256": {"../../etc/passwd": "ab" * 32}})
     with pytest.raises(DataError, match=r"source\.json is not as fetch writes it"):
         read_record(tmp_path / "source.json", Source)
+
+
+def test_half_a_character_is_refused_in_json_and_in_yaml(tmp_path: Path) -> None:
+    """JSON and YAML can escape a lone surrogate, which no file in UTF-8 can hold: not even a checksum can be made."""
+    (tmp_path / "x").write_text('{"a": ["\\ud800"]}')
+    with pytest.raises(DataError, match=r"x is not JSON \(half a character, '.ud800', in a text\)"):
+        read_json(tmp_path / "x")
+    with pytest.raises(SettingsError, match="half a character"):
+        read_yaml(tmp_path / "x")
+    (tmp_path / "x").write_text('{"a": ["\\ud83d\\ude00", 1]}')
+    assert read_json(tmp_path / "x") == {"a": ["\N{GRINNING FACE}", 1]}

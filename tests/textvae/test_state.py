@@ -30,7 +30,7 @@ from torch import Tensor
 
 from components.train import train, write_model
 from textvae import checkpoint
-from textvae.checkpoint import load, load_state, save_state
+from textvae.checkpoint import checksum, load, load_state, save_state, write_tensors
 from textvae.errors import (
     DataError,
     KeyboardStopError,
@@ -43,6 +43,7 @@ from textvae.errors import (
 )
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
+from textvae.records import MODEL_VERSION
 from textvae.state import StateStore, StopRequest, curve_lines, state_root, stop_request
 from textvae.training import Outcome, Trainer
 
@@ -202,6 +203,49 @@ def test_a_truncated_newest_state_falls_back_to_the_one_before(
     assert latest(kept) is None
     assert "state-0000000001.safetensors is damaged" in caplog.text
     assert caplog.text.endswith("the training starts anew\n")
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"__items__": [1]}',
+        '{"__items__": [[[], 1]]}',
+        '{"__tensor__": "no"}',
+        '{"__tensor__": []}',
+    ],
+)
+def test_a_state_whose_checksum_is_right_may_still_be_none(structure: str, tmp_path: Path) -> None:
+    about = {"structure": structure, "format_version": str(MODEL_VERSION), "checksum": checksum(structure, {})}
+    write_tensors(tmp_path / "s", {}, about)
+    with pytest.raises(DataError, match="is not as a training writes it"):
+        load_state(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("at", None),
+        ("at", {"epoch": -1}),
+        ("at", {"step": "1"}),
+        ("at", {"sums": []}),
+        ("network", 1),
+        ("curves", 3),
+        ("learning_rate", "x"),
+    ],
+)
+def test_a_state_with_a_part_of_another_kind_is_passed_over(
+    part: str, value: Any, corpus: Corpus, store: Callable[[str], StateStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    def trainer() -> Trainer:
+        return Trainer(train_settings("vae_05", epochs=1), corpus.train, corpus.valid, corpus.size, 1, store("a"))
+
+    state = trainer().state()
+    store("a").save(1, {**state, part: {**state[part], **value} if isinstance(value, dict) else value})
+    assert trainer().run().failure is None
+    assert "is not a state of this version's training" in caplog.text
 
 
 def test_damaged_states_do_not_push_out_new_ones(store: Callable[[str], StateStore]) -> None:

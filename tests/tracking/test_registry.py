@@ -22,7 +22,9 @@ from textvae.errors import UnavailableError
 from textvae.files import read_json
 from textvae.latent import TextVAE
 from textvae.networks import Kind
+from textvae.provenance import imported_by, imports
 from tracking import connect
+from tracking.registry import REQUIREMENTS
 
 pytest_plugins = ["tracking_fixtures"]
 SENTENCES = ["the small cat sees a dog", "a bird sings today", "the cat sleeps"]
@@ -373,3 +375,18 @@ def test_a_row_restored_from_the_trash_beside_its_successor_is_one_row_with_its_
     [run] = rows(store)
     [version] = store.client.search_model_versions("name = 'textvae-sotu'")
     assert version.run_id == run.info.run_id
+
+
+def test_a_served_model_needs_what_its_requirements_name_and_nothing_else(tmp_path: Path) -> None:
+    """With every other package that the library imports missing, as where only the requirements are installed."""
+    folder = written(tmp_path / "model", informative("vae", tiny_corpus()), tiny_corpus())
+    named = {"ruamel" if name == "ruamel.yaml" else name for name in REQUIREMENTS} | {"typing_extensions"}  # pydantic's
+    used = {name.partition(".")[0] for file in imported_by("textvae.latent") for name in imports(ROOT / file)}
+    missing = sorted(used - named - {"textvae"} - sys.stdlib_module_names)
+    assert "spacy" in missing
+    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[2:])); import textvae; "
+    code += "print(textvae.load(sys.argv[1]).encode(['a dog sleeps'], tokens=True)[0].shape)"
+    command = [sys.executable, "-c", code, str(folder), *missing]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "(1, 3)\n"), done.stderr
+    assert {"ruamel", "rich"} <= used
