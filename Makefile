@@ -8,8 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep test test-isa faults upgrade check status publish ui clean-state
-.PHONY: help setup repro sweep test test-isa fuzz check status publish ui clean-state
+.PHONY: help setup repro sweep test test-isa faults fuzz upgrade check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
