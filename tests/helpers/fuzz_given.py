@@ -22,6 +22,7 @@ from tiny_project import PARAMS
 from components.settings import resolve
 from components.step import read_settings
 from reporting.artifacts import collect
+from reporting.differences import differences, numbers_of
 from reporting.results import result_rows
 from textcorpus.encoded_corpus import write_encoded_corpus
 from textcorpus.raw_corpus import write_raw_corpus
@@ -105,7 +106,10 @@ class Made:
 
     def collected(self, settings: config.ReportSettings, corpora: str = "corpora/sotu") -> None:
         """What a report reads, as the rows of its table."""
-        result_rows(collect([self.folder / "runs"], [self.folder / corpora], settings))
+        found = collect([self.folder / "runs"], [self.folder / corpora], settings)
+        numbers = {dataset: numbers_of(found, dataset) for dataset in settings.datasets}
+        differences(found, numbers)
+        result_rows(found, numbers)
 
 
 def small(settings: Any) -> bool:
