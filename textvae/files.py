@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import DataError
+from textvae.errors import DataError, SettingsError
 
 IN_DVCS_CACHE = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
 """Named by its content: where DVC is told to link (`cache.type symlink`), outputs are links to such files."""
@@ -37,8 +37,9 @@ def write_json(path: Path, value: Any) -> None:
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary name of this process for the file `path`: renamed when the block ends well, else removed.
 
-    Of what killed processes have left of it, removes what is older than LEFT_SECONDS.
+    Of what killed processes have left of it, removes what is older than LEFT_SECONDS. A device is a SettingsError.
     """
+    refuse_device(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if left.is_file() and time.time() - left.stat().st_mtime > LEFT_SECONDS:
@@ -49,6 +50,12 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_device(path: Path) -> None:
+    """Raise SettingsError for a device or a pipe: a rename would put a file in its place, as in root's /dev/null's."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SettingsError(f"{path} is a device or a pipe, and outputs are files: name one")
 
 
 def read_json(path: Path) -> Any:
@@ -85,6 +92,8 @@ def refuse_halves(value: Any) -> None:
         json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"half a character, {error.object[error.start]!r}, in a text") from None
+    except ValueError:  # an integer of thousands of digits: refused by its key
+        pass
 
 
 def sha256_of_file(path: Path) -> str:

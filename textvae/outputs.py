@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from textvae.errors import SettingsError, UnavailableError
-from textvae.files import remove
+from textvae.files import refuse_device, remove
 from textvae.locks import holder, sign, taken
 
 LOCK = ".writer"
@@ -44,6 +44,7 @@ def own_folder(path: Path) -> Iterator[Path]:
     """
     if path.name in ("", ".."):
         raise SettingsError(f"{path} cannot be written: give the name of a file or folder")
+    refuse_device(path)
     folder = path.with_name(f".{path.name}.tmp")
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def planned(sweep: Sweep, params: Params) -> list[Trial]:
     unknown = [name for name in (sweep.dataset,) if name not in params.datasets]
     unknown += [name for name in sweep.trials if name not in params.systems]
     if unknown:
-        raise SettingsError(f"the sweep names {', '.join(unknown)}, and params.yaml has no such entry")
+        raise SettingsError(f"the sweep: params.yaml has no entry for {', '.join(unknown)}")
     trials: list[Trial] = []
     corpus = Path("corpora", sweep.dataset, "corpus")
     for system, listed in sweep.trials.items():

@@ -40,6 +40,17 @@ def test_every_step_has_each_of_its_outputs_for_itself(name: str, tmp_path: Path
     assert names(tmp_path) == []
 
 
+def test_a_pipe_or_a_device_is_no_output_and_stays(tmp_path: Path) -> None:
+    """A rename would put a file in its place: root's `--timings /dev/null` took the null device."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="pipe is a device or a pipe, and outputs are files: name one"):
+        written_when_complete({"x": tmp_path / "pipe"}).__enter__()
+    with pytest.raises(SettingsError, match="pipe is a device or a pipe"):
+        write_json(tmp_path / "pipe", {})
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
 def test_what_a_killed_writer_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
     def writer() -> object:
         return written_when_complete({"x": tmp_path / "x"})
