@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from textvae.corpus import Sentences
 from textvae.errors import DataError
 from textvae.integrity import checked_file
 from textvae.records import CorpusFile, read_record
 from textvae.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from textvae.corpus import Sentences
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class CorpusFolder:
 
     def sentences(self, split: str) -> Sentences:
         """A split: train, valid or test."""
+        from textvae.corpus import Sentences  # needs torch, which the images of data and ngram have not
+
         return Sentences.load(self.file(f"{split}.parquet"), len(self.vocabulary))
 
     def refuse_other(self, sha256: object, whose: object) -> None:

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +14,8 @@ import yaml
 from components.step import Input, Output, Step, after_writing, step
 from textvae.config import NgramSettings
 from textvae.errors import DataError, SettingsError
+
+ROOT = Path(__file__).parents[2]
 
 
 def copying_step(failure: Exception | None = None) -> Step:
@@ -220,6 +225,18 @@ def test_every_step_has_help_with_an_example(capsys: pytest.CaptureFixture[str])
         assert exit_code(getattr(importlib.import_module(f"components.{name}"), name), ["--help"]) == 0
         said = capsys.readouterr().out
         assert f"python -m components.{name} --" in said, name
+
+
+@pytest.mark.parametrize("image", ["data", "ngram"])
+def test_the_steps_of_an_image_without_torch_need_none(image: str) -> None:
+    """In another process: this one has it."""
+    text = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
+    steps = re.search(rf'AS {image}\n(?:(?!\nFROM)[\s\S])*?TEXTVAE_STEPS="(.*)"', text)
+    assert steps is not None
+    imports = "\n".join(f"import components.{name}" for name in steps[1].split())
+    code = f"import sys\nsys.modules['torch'] = None\n{imports}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_settings_error_is_the_exit_code_of_usage() -> None:
