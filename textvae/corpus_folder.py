@@ -40,7 +40,7 @@ class CorpusFolder:
 
     def file(self, name: str) -> Path:
         """The path of one of its files, which is as preprocess wrote it."""
-        return checked_file(self.path / name, self.path / "corpus.json", self.about["files"], "preprocess")
+        return checked_file(self.path / name, self.path / "corpus.json", self.about.get("files", {}), "preprocess")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -188,6 +188,11 @@ def test_ngram_refuses_samples_and_corpora_that_are_damaged(
         flip(path, -30)
 
 
+def test_a_corpus_that_states_no_hashes_is_refused_by_its_first_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="corpus.json does not state the hash of train.parquet: run preprocess again"):
+        CorpusFolder(tmp_path, {"dataset": "tiny"}).file("train.parquet")
+
+
 def test_train_refuses_a_corpus_that_is_damaged_or_of_another_data_set(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
