@@ -189,7 +189,7 @@ def test_ngram_refuses_samples_and_corpora_that_are_damaged(
 
 
 def test_a_corpus_that_states_no_hashes_is_refused_by_its_first_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"corpus\.json does not state the hash of train\.parquet: run preprocess again"):
+    with pytest.raises(DataError, match=r"corpus\.json does not state the hash of train\.parquet"):
         CorpusFolder(tmp_path, {"dataset": "tiny"}).file("train.parquet")
 
 
