@@ -25,13 +25,12 @@ import typer
 from components.settings import resolve
 from reporting.verdict import IN_USE, state
 from textvae.config import EvaluationSettings, Grid, Params, TrainSettings
-from textvae.corpus import Sentences
+from textvae.corpus_folder import CorpusFolder
 from textvae.errors import SettingsError, exit_codes
 from textvae.evaluation import measure
-from textvae.files import fingerprint, read_json, write_json
+from textvae.files import fingerprint, read_json, replaced, write_json
 from textvae.progress import progress
 from textvae.training import Trainer, stream
-from textvae.vocabulary import Vocabulary
 
 INSTRUCTION_SETS = {
     "native": {},
@@ -75,9 +74,9 @@ class Run:
 
     def row(self) -> dict[str, Any]:
         """Train and measure in this process."""
-        vocabulary = Vocabulary.load(Path(self.corpus, "vocabulary.json"))
-        splits = [Sentences.load(Path(self.corpus, f"{name}.parquet"), len(vocabulary)) for name in ("train", "valid")]
-        trainer = Trainer(TrainSettings(**self.train), *splits, len(vocabulary), self.seed)
+        corpus = CorpusFolder.open(Path(self.corpus))
+        splits = [corpus.sentences(name) for name in ("train", "valid", "test")]
+        trainer = Trainer(TrainSettings(**self.train), *splits[:2], len(corpus.vocabulary), self.seed)
         if self.perturbation:
             perturb([trainer.network, trainer.objective.heads], self.perturbation)
         outcome = trainer.run()
@@ -85,8 +84,7 @@ class Run:
         if outcome.failure is not None:
             return {**dict.fromkeys(COLUMNS), **about, "code": outcome.failure["message"]}
         outcome.network.load_state_dict(outcome.weights)
-        test = Sentences.load(Path(self.corpus, "test.parquet"), len(vocabulary))
-        found = measure(outcome.network, test, EvaluationSettings(**self.evaluate), self.seed).columns
+        found = measure(outcome.network, splits[2], EvaluationSettings(**self.evaluate), self.seed).columns
         measured = {name: found.get(name) for name in MEASURED}
         rise, epoch = largest_rise([row["valid_nll"] for row in outcome.curves])
         code = state({"status": "finished", **measured})
@@ -115,7 +113,7 @@ def planned(
     grid = Grid(datasets=[dataset], systems=list(systems), seeds=["1"])
     files = resolve(params.model_copy(update={"grid": grid}))
     corpus = Path("corpora", dataset, "corpus")
-    sha256 = read_json(corpus / "corpus.json")["sha256"]
+    sha256 = CorpusFolder.open(corpus).sha256
     cases = [(seed, name, 0) for seed in range(1, seeds + 1) for name in sets]
     cases += [(1, sets[0], number) for number in range(1, perturbations + 1)]
     runs = []
@@ -128,13 +126,10 @@ def planned(
 def write_table(runs: Sequence[Run], path: Path) -> list[dict[str, Any]]:
     """The runs that have ended, as CSV."""
     rows = [read_json(run.file) for run in runs if run.file.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as output:
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as output:
         writer = csv.DictWriter(output, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
     return rows
 
 

@@ -192,10 +192,9 @@ def bound_notes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
 
 def subset_notes(rows: Sequence[Row]) -> list[str]:
     """The sizes behind NLL-IW and gain."""
-    sizes = {
-        (row["iw_sentences"], row["iw_samples"]) for row in rows if row["nll_iw"] is not None and row["iw_samples"]
-    }
-    texts = [f"{int(n or 0):,} sentences with {int(k):,} samples each" for n, k in sorted(sizes)]
+    sizes = {(row["iw_sentences"], row["iw_samples"]) for row in rows if row["nll_iw"] is not None}
+    known = sorted(pair for pair in sizes if all(pair))  # LSTM-LM has no samples
+    texts = [f"{int(n):,} sentences with {int(k):,} samples each" for n, k in known]
     notes = [f"NLL-IW: {'; '.join(texts)}."] if texts else []
     gains: dict[tuple[int, int], list[str]] = {}
     for row in rows:

@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(
         "half a character in a JSON file reaches what writes one",
         "textvae/files.py",
-        "        refuse_halves(value)\n",
+        "        refuse_lone_surrogates(value)\n",
         "",
         "textvae/test_integrity.py",
     ),
@@ -491,7 +491,7 @@ MUTANTS = [
     Mutant(
         "the codes of the gain grow only at their ceiling",
         "textvae/evaluation.py",
-        "<= FULL * math.log(codes)",
+        "<= GAIN_SHARE * math.log(codes)",
         "<= 0.999 * math.log(codes)",
         "textvae/test_evaluation.py",
     ),

@@ -26,6 +26,7 @@ from torch import Tensor
 from textvae.config import ModelSettings
 from textvae.device import resolve_device
 from textvae.errors import DataError
+from textvae.files import replaced
 from textvae.integrity import checked_file
 from textvae.networks import Network
 from textvae.records import MODEL_VERSION, ModelConfig, read_record
@@ -93,16 +94,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file through a temporary name, on the disk before the name exists. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-    except SafetensorError as error:  # of the system's errors it passes on only the text
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(number := int(found[1]), os.strerror(number), str(path)) from None
-        raise
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # of the system's errors it passes on only the text
+            if found := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(number := int(found[1]), os.strerror(number), str(path)) from None
+            raise
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def flattened(prefix: str, value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -36,7 +36,7 @@ MEASURES = (
 
 GAIN_PILOT = 64
 """Sentences that tell how many codes the gain takes."""
-FULL = 0.8
+GAIN_SHARE = 0.8
 """Share of log K above which K codes are too few for a gain."""
 OF_SENTENCES = ("nll", "reconstruction", "kl", "nll_iw", "gain")
 """What is known of single sentences, in nats; NLL-IW and gain of those of their subsets."""
@@ -74,7 +74,7 @@ def of_language_model(network: Network, sentences: Sentences, settings: Evaluati
     iw_S = nll_N[torch.from_numpy(subset)]
     columns = nll_columns(sentences, nll_N, subset, iw_S) | size_columns(sentences, nll_N)
     columns |= {"iw_sentences": len(subset), "iw_samples": None}
-    of_sentences = {"nll": nll_N, "reconstruction": nll_N, "nll_iw": spread(iw_S, subset, len(sentences))}
+    of_sentences = {"nll": nll_N, "reconstruction": nll_N, "nll_iw": scattered(iw_S, subset, len(sentences))}
     return Measured(columns, of_sentences, torch.zeros(0, 0), torch.zeros(0, 0))
 
 
@@ -115,12 +115,12 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
         print(metrics, file=sys.stderr)
         raise BrokenResultError("; ".join(problems) + ". Nothing was written: this is a bug, please report it")
     of_sentences = {"nll": nll_N, "reconstruction": reconstruction_N, "kl": kl_N}
-    of_sentences["nll_iw"] = spread(iw_N, subset, len(sentences))
-    of_sentences["gain"] = spread(gain_N, gain_subset, len(sentences))
+    of_sentences["nll_iw"] = scattered(iw_N, subset, len(sentences))
+    of_sentences["gain"] = scattered(gain_N, gain_subset, len(sentences))
     return Measured(metrics, of_sentences, mu_ND, log_var_ND)
 
 
-def spread(values_S: Tensor, subset: IntArray, count: int) -> Tensor:
+def scattered(values_S: Tensor, subset: IntArray, count: int) -> Tensor:
     """The values of a subset at their places among all `count` sentences (N), NaN elsewhere."""
     values_N = torch.full((count,), math.nan, dtype=torch.float64)
     values_N[torch.from_numpy(subset)] = values_S
@@ -181,7 +181,7 @@ def decoder_gain(
             of_pilot = {int(n): scores(int(n)) for n in pilot}
             gains = estimators.decoder_gain(torch.stack(list(of_pilot.values()))).tolist()
             # Summed exactly: the order of the sentences must not decide.
-            if codes == most or math.fsum(gains) / len(gains) <= FULL * math.log(codes):
+            if codes == most or math.fsum(gains) / len(gains) <= GAIN_SHARE * math.log(codes):
                 break
             codes = min(4 * codes, most)
         bar.advance(len(pilot))

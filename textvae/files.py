@@ -79,13 +79,13 @@ def parsed_json(text: str | bytes) -> Any:
 
     try:
         value = json.loads(text, parse_constant=refused)
-        refuse_halves(value)
+        refuse_lone_surrogates(value)
     except RecursionError:
         raise ValueError("nested without end") from None
     return value
 
 
-def refuse_halves(value: Any) -> None:
+def refuse_lone_surrogates(value: Any) -> None:
     """Raise ValueError where a text in `value` has half a character (a lone surrogate, which JSON and YAML can escape):
     no file can be written with it."""
     try:

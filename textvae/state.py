@@ -30,7 +30,7 @@ from textvae.errors import (
     TimeLimitError,
     UnavailableError,
 )
-from textvae.files import fingerprint, remove, write_json
+from textvae.files import fingerprint, remove, replaced, write_json
 from textvae.locks import holder, sign, taken
 
 STATES_KEPT = 2
@@ -167,10 +167,8 @@ class StateStore:
     def write_curves(self, identity: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the learning curve so far, which whatever shows the training reads: as a whole and through a temporary
         name, so that a kill leaves no half a line and going on from a state no epoch that is not done."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.curves.with_name(f".{self.curves.name}.{os.getpid()}.tmp")
-        temporary.write_text(curve_lines(identity, rows), encoding="utf-8")
-        temporary.replace(self.curves)
+        with replaced(self.curves) as temporary:
+            temporary.write_text(curve_lines(identity, rows), encoding="utf-8")
 
     def remove(self) -> None:
         """Forget this training: its model directory is complete."""

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, MappingStartEvent, SequenceStartEvent
 
-from textvae.errors import SettingsError
-from textvae.files import refuse_halves
+from textvae.errors import SettingsError, one_line
+from textvae.files import refuse_lone_surrogates
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 Location = Sequence[str | int]
@@ -66,8 +66,8 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 """Of a layer: a square matrix of the largest takes 17 GB."""
 Times = Annotated[int, Field(ge=1, le=1_000_000)]
 """Epochs, steps, samples: what is done one after the other."""
-Hold = Annotated[int, Field(ge=0, le=1_000_000)]
-"""Steps that a schedule waits."""
+Steps = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Of a schedule, also none."""
 Length = Annotated[int, Field(ge=2, le=10_000)]
 """Positions of a sentence that is generated; its end takes one of them. All of a batch are in memory at once."""
 Rate = Annotated[float, Field(gt=0, le=1e30)]
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> Any:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         depth(content)
-        refuse_halves(content)
+        refuse_lone_surrogates(content)
     except RecursionError:
         raise SettingsError(f"{path} cannot be read: it is nested without end") from None
     except MarkedYAMLError as error:  # its own text is a picture of several lines
@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> Any:
         problem = " ".join(str(error.problem or error.context).split())
         raise SettingsError(f"{path}{where} cannot be read: {problem}") from None
     except (OSError, ValueError, YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"{path} cannot be read: {one_line(error)}") from None
     return content
 
 

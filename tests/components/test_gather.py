@@ -77,8 +77,7 @@ def test_a_flipped_bit_in_a_file_whose_hash_is_stated_is_told(tmp_path: Path, na
     run = tmp_path / "runs/sotu/vae_mine/1"
     config, metrics = run / "model/config.json", run / "evaluation/metrics.json"
     write_sealed(config, {**read_json(config), "curves_sha256": sha256_of_file(run / "curves.jsonl")})
-    parquet = [path.name for path in metrics.parent.glob("*.parquet")]
-    write_sealed(metrics, read_json(metrics), parquet)
+    write_sealed(metrics, read_json(metrics), whole_folder=True)
     given = results_of(run, tmp_path / "artifacts")
     gather(**given, run=tmp_path / "whole")
     place = given["curves"] if name == "curves.jsonl" else given["evaluation"] / Path(name).name

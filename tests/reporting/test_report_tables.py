@@ -23,6 +23,7 @@ from report_runs import (
 )
 
 from reporting import paper
+from reporting.notes import subset_notes
 from reporting.terminal import results_table
 
 
@@ -306,3 +307,11 @@ def test_table_1_has_the_corpora_and_says_what_is_missing(experiment: Path) -> N
     assert rows[0][:2] == ["sotu", "*pending*: preprocess has not written it"]
     assert rows[1] == ["PTB", "42,068", "1,900", "1,850", "14.3", "5,000"]
     assert rows[2] == ["*the paper*", "42K", "3.3K", "3.7K", "21", "10K"]
+
+
+def test_a_subset_whose_size_is_not_known_has_no_note() -> None:
+    rows: list[Any] = [
+        {"nll_iw": 66.0, "iw_sentences": n, "iw_samples": k, "gain": None, "system": "vae_bow"}
+        for n, k in ((400, 100), (None, 100), (400, None), (None, 50))
+    ]
+    assert subset_notes(rows) == ["NLL-IW: 400 sentences with 100 samples each."]

@@ -109,6 +109,11 @@ def test_snli_is_the_leaves_of_all_training_sentences_and_of_the_distinct_held_o
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"sentence1": "A man"}\n', r"a\.jsonl, line 1: no pair of SNLI.*sentence1_binary_parse"),
+        (
+            "a.jsonl",
+            b'{"sentence1_binary_parse": "( \\ud800 )", "sentence2_binary_parse": "( b )"}\n',
+            r"a\.jsonl, line 1: no pair of SNLI.*half a character",
+        ),
         ("a.jsonl", snli_member(PAIRS["train"], "jsonl") + b"A man\n", r"a\.jsonl, line 3: no pair"),
         ("a.jsonl", b'["A", "man"]\n', r"line 1: no pair"),
         ("a.txt", snli_member(PAIRS["train"], "txt") + b"neutral\t( A man )\n", r"a\.txt, line 4: no pair"),

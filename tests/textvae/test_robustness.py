@@ -9,6 +9,7 @@ import grammar_probe
 import pytest
 import torch
 from grammar_probe import TRAINING, Corpus
+from tiny import tiny_corpus, write_corpus
 
 from benchmarks import robustness
 from textvae.config import GrammarSettings, ModelSettings, Params, TrainSettings
@@ -108,9 +109,7 @@ def test_the_summary_counts_codes_in_use_by_kind_of_run() -> None:
 def test_a_run_s_file_is_named_by_all_that_decides_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     params = Params.load(Path(__file__).parents[2] / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "corpora" / "sotu" / "corpus"
-    folder.mkdir(parents=True)
-    (folder / "corpus.json").write_text('{"sha256": "0"}')
+    write_corpus(tmp_path / "corpora/sotu/corpus", tiny_corpus())
     runs = robustness.planned(params, "sotu", ["vae_mine"], 2, ["native", "avx2"], 3)
     cases = [(run.seed, run.instruction_set, run.perturbation) for run in runs]
     assert cases == [(1, "native", 0), (1, "avx2", 0), (2, "native", 0), (2, "avx2", 0)] + [

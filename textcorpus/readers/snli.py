@@ -4,12 +4,12 @@ A sentence is the leaves of its `binary_parse`, as in the corpora of sentences m
 https://nlp.stanford.edu/projects/snli/
 """
 
-import json
 from collections.abc import Iterator
 
 from textcorpus.readers import Reader
 from textcorpus.sources import TextFile, read_lines
 from textvae.errors import DataError
+from textvae.files import parsed_json
 
 COLUMNS = ("sentence1_binary_parse", "sentence2_binary_parse")
 
@@ -26,9 +26,9 @@ def lines(file: TextFile) -> Iterator[str]:
             header = line.rstrip("\r").split("\t")
             continue
         try:
-            pair = dict(zip(header, line.split("\t"), strict=False)) if table else json.loads(line)
+            pair = dict(zip(header, line.split("\t"), strict=False)) if table else parsed_json(line)
             yield from [leaves(pair[column]) for column in COLUMNS]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{file.label}, line {number}: no pair of SNLI ({type(error).__name__}: {error}); "
                 f"it needs {' and '.join(COLUMNS)}"

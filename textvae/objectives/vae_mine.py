@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, optimizer_of
-from textvae.strict import Hold, Rate, Size, Times, Weight
+from textvae.strict import Rate, Size, Steps, Times, Weight
 
 ENERGY_MEAN_LIMIT = 50.0
 RISEN = 0.2
@@ -58,7 +58,7 @@ class VAEMINE(Annealed):
     class Config(AnnealedConfig):
         """`alpha` and how Ihat is estimated."""
 
-        hold_steps: Hold = 2000
+        hold_steps: Steps = 2000
         """beta stays at `beta_start` until the energy hears the code (Ihat, averaged, above RISEN), at most so many
         steps. Not epochs: the energy learns by the step, however small the corpus. 0: beta rises at once."""
         alpha: Weight = 2.0
