@@ -8,7 +8,7 @@ bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +131,16 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to the end, or to the first non-finite loss. Raises TimeLimitError, TerminatedError: state saved."""
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+
+    def steps(self) -> Generator[None, None, Outcome]:
+        """`run`, one step of the training at a time, for whoever lets several trainings take turns."""
         self.resume()
         remaining = (self.training.epochs - self.at.epoch) * self.train.target_tokens
         name = f"train {self.settings.dataset} {self.settings.system} seed {self.seed}"
@@ -138,7 +148,7 @@ class Trainer:
         try:
             with progress(name, remaining, "tokens") as bar:
                 while self.at.epoch < self.training.epochs and self.at.decays < self.training.max_decays:
-                    self.run_epoch(bar)
+                    yield from self.run_epoch(bar)
                     self.end_epoch()
         except DivergedError as error:
             # `at.step` counts the steps done: the next one diverged, or the validation after the epoch's last.
@@ -170,8 +180,8 @@ class Trainer:
             selected = {}  # diverged before a first validation: nothing was selected
         return Outcome(self.network, self.best, self.best_iw, self.curves, selected, failure)
 
-    def run_epoch(self, bar: Progress) -> None:
-        """The rest of an epoch's steps."""
+    def run_epoch(self, bar: Progress) -> Iterator[None]:
+        """The rest of an epoch's steps, one at a time."""
         self.batches = self.batches_of_epoch(self.at.epoch)
         while self.at.position < len(self.batches):
             self.stop_or_save(bar)
@@ -187,6 +197,7 @@ class Trainer:
             bar.advance(batch.target_tokens, note)
             if self.store is not None and self.at.step % STEPS_BETWEEN_REPORTS == 0:
                 self.report(bar)
+            yield
 
     def accumulate(self, losses: Losses, sentences: int) -> None:
         """Add a step to the epoch's sums."""

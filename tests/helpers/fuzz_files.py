@@ -182,7 +182,8 @@ def state(made: Made) -> Reader:
         return Trainer(settings, made.corpus.train, made.corpus.valid, made.corpus.size, 1, StateStore("made"))
 
     first = trainer()
-    first.run_epoch(type("Bar", (), {"advance": lambda *_: None})())
+    for _ in first.run_epoch(type("Bar", (), {"advance": lambda *_: None})()):
+        pass
     StateStore("made").save(1, first.state())
     (file,) = StateStore("made").files()
     tensors, about = checkpoint.read_tensors(file)
