@@ -197,7 +197,7 @@ def table(
 
             def one(run: Run) -> None:
                 run.make()
-                bar.advance(1, f"{run.system} seed {run.seed}, {run.instruction_set}")
+                bar.advance(1, lambda run=run: f"{run.system} seed {run.seed}, {run.instruction_set}")
 
             for _ in pool.map(one, runs):
                 write_table(runs, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +26,10 @@ IntArray = npt.NDArray[np.int64]
 
 POOL_BATCHES = 100
 """Batches are cut from length-sorted pools of this many: little padding, and the mix still changes every epoch."""
+
+
+PADDED_TO_CUDA = 4
+"""On a GPU lengths are padded to a multiple of this, so that few shapes occur (textvae/graphs.py)."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,13 @@ class Batch:
     """Padded sentences: BOS w_1 .. w_T EOS PAD ..., all on one device."""
 
     tokens_BT: Tensor
-    """int64, with BOS in front and EOS behind; T is the longest sentence + 2."""
+    """int64, with BOS in front and EOS behind; T is the longest sentence + 2, on a GPU up to three more."""
     lengths_B: Tensor
     """int64, tokens per sentence with BOS and EOS."""
     indices: IntArray
     """Positions of the sentences in their split."""
+    target_tokens: int
+    """Words and EOS in the batch."""
 
     @property
     def inputs_BT(self) -> Tensor:
@@ -129,25 +135,54 @@ class Batch:
         """True where a target is a word or EOS, False on padding."""
         return self.targets_BT != PAD
 
-    @property
-    def target_tokens(self) -> int:
-        """Words and EOS in the batch."""
-        return int(self.lengths_B.sum()) - len(self)
-
     def __len__(self) -> int:
         return len(self.tokens_BT)
 
 
 def collate(sentences: Sentences, indices: IntArray, device: torch.device | None = None) -> Batch:
     """The sentences at `indices` as a padded batch."""
-    rows = [sentences[i] for i in indices]
-    lengths = np.array([len(row) + 2 for row in rows], dtype=np.int64)
-    tokens = np.full((len(rows), int(lengths.max())), PAD, dtype=np.int64)
-    tokens[:, 0] = BOS
-    for number, row in enumerate(rows):
-        tokens[number, 1 : len(row) + 1] = row
-        tokens[number, len(row) + 1] = EOS
-    return Batch(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device), np.asarray(indices))
+    few = Collator(sentences.subset(indices), device or torch.device("cpu"), [np.arange(len(indices))])
+    return replace(few[0], indices=np.asarray(indices))
+
+
+class Collator:
+    """The batches of a split, put together on the device: a GPU has the split's tokens, and is sent nothing more.
+
+    Args: sentences; device; batches, positions in `sentences`, in the order in which they will be asked for.
+    """
+
+    def __init__(self, sentences: Sentences, device: torch.device, batches: list[IntArray]) -> None:
+        self.lengths = sentences.lengths + 2
+        self.device = device
+        self.multiple = PADDED_TO_CUDA if device.type == "cuda" else 1
+        # With something to point at behind the last sentence.
+        self._tokens = torch.from_numpy(np.append(sentences.tokens, np.int32(PAD))).to(device)
+        self._starts_N = torch.from_numpy(sentences.offsets[:-1]).to(device)
+        self._lengths_N = torch.from_numpy(self.lengths).to(device)
+        self.arrange(batches)
+
+    def arrange(self, batches: list[IntArray]) -> None:
+        """Other batches of the same split."""
+        self.batches = batches
+        self._order = torch.from_numpy(np.concatenate([*batches, np.zeros(0, np.int64)])).to(self.device)
+        self._begins = np.cumsum([0, *(len(batch) for batch in batches)])
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        indices = self.batches[number]
+        lengths = self.lengths[indices]
+        longest = -(-int(lengths.max()) // self.multiple) * self.multiple
+        indices_B = self._order[self._begins[number] : self._begins[number + 1]]
+        lengths_B = self._lengths_N[indices_B]
+        places_T = torch.arange(longest, device=self.device)
+        words_BT = (self._starts_N[indices_B] - 1)[:, None] + places_T  # place 0 is BOS
+        words_BT = self._tokens[words_BT.clamp_(0, len(self._tokens) - 1)].long()
+        last_B1 = lengths_B[:, None] - 1
+        tokens_BT = torch.where(places_T < last_B1, words_BT, torch.where(places_T == last_B1, EOS, PAD))
+        tokens_BT[:, 0] = BOS
+        return Batch(tokens_BT, lengths_B, indices, int(lengths.sum()) - len(indices))
 
 
 def training_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
@@ -171,13 +206,16 @@ def evaluation_batches(sentences: Sentences, max_tokens: int, device: torch.devi
     """All sentences, sorted by length, in batches of at most `max_tokens` padded positions (at least one sentence)."""
     order = np.argsort(sentences.lengths, kind="stable")
     padded = sentences.lengths[order] + 2
-    start = 0
+    start, batches = 0, []
     while start < len(order):
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * padded[stop] <= max_tokens:
             stop += 1
-        yield collate(sentences, order[start:stop], device)
+        batches.append(order[start:stop])
         start = stop
+    collator = Collator(sentences, device or torch.device("cpu"), batches)
+    for number in range(len(collator)):
+        yield collator[number]
 
 
 def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "", copy: int = 0) -> int:

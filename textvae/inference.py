@@ -73,7 +73,9 @@ def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, 
     step = max(1, MAX_TOKENS // one.tokens_BT.shape[1])
     parts = []
     for z_BD in torch.split(z_KD.float().to(network.device), step):
-        batch = Batch(one.tokens_BT.expand(len(z_BD), -1), one.lengths_B.expand(len(z_BD)), one.indices)
+        batch = Batch(
+            one.tokens_BT.expand(len(z_BD), -1), one.lengths_B.expand(len(z_BD)), one.indices, one.target_tokens
+        )
         parts.append(network.decoder(batch, z_BD)[1].double().cpu())
     return torch.cat(parts)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textvae.config import ModelSettings
 from textvae.corpus import Batch
+from textvae.noise import dropout
 from textvae.softmax import linear_cross_entropy
 from textvae.vocabulary import FIRST_TARGET, PAD
 
@@ -33,8 +33,8 @@ class Encoder(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(mu_BD, log_var_BD, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""
         states_BTH, _ = self.lstm(self.embedding(batch.tokens_BT))
-        rows_B = torch.arange(len(batch), device=states_BTH.device)
-        hidden_BH = states_BTH[rows_B, batch.lengths_B - 1]
+        last_B1H = (batch.lengths_B - 1)[:, None, None].expand(-1, 1, states_BTH.shape[2])
+        hidden_BH = states_BTH.gather(1, last_B1H)[:, 0]
         mu_BD, log_var_BD = self.heads(hidden_BH).chunk(2, dim=-1)
         return mu_BD, log_var_BD, hidden_BH
 
@@ -45,6 +45,8 @@ class Decoder(nn.Module):
     def __init__(self, vocabulary_size: int, settings: ModelSettings, latent: int) -> None:
         super().__init__()
         self.dropout = settings.dropout
+        self.generator: torch.Generator | None = None
+        """Of the dropout's noise; None: torch's global one."""
         self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(settings.embedding + latent, settings.hidden, batch_first=True)
         self.initial = nn.Linear(latent, settings.hidden, bias=False) if latent else None
@@ -58,14 +60,18 @@ class Decoder(nn.Module):
 
     def states(self, inputs_BT: Tensor, z_BD: Tensor | None) -> Tensor:
         """The LSTM's states (B, T, H), one per input; dropout (training only) on the embedding and on the states."""
-        embedded_BTE = F.dropout(self.embedding(inputs_BT), self.dropout, self.training)
+        embedded_BTE = self.dropped(self.embedding(inputs_BT))
         if z_BD is None:
             states_BTH, _ = self.lstm(embedded_BTE)
         else:
             z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)
             h0_BH, c0_BH = self.initial_state(z_BD)
             states_BTH, _ = self.lstm(torch.cat([embedded_BTE, z_BTD], dim=-1), (h0_BH[None], c0_BH[None]))
-        return F.dropout(states_BTH, self.dropout, self.training)
+        return self.dropped(states_BTH)
+
+    def dropped(self, value: Tensor) -> Tensor:
+        """Dropout, in training."""
+        return dropout(value, self.dropout, self.generator) if self.training else value
 
     def forward(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Reconstruction: -log p(x|z) in nats, EOS counted, BOS not.
@@ -80,6 +86,10 @@ class Decoder(nn.Module):
         """As `forward`, the second one per target (B, T - 1), 0 on padding."""
         states_BTH = self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD)
         mask_BT = batch.target_mask_BT
+        if states_BTH.is_cuda:  # how many rows are no padding is not known there: all are computed
+            rows_RH, targets_R = states_BTH.flatten(0, 1), (batch.targets_BT - FIRST_TARGET).clamp_min(0).flatten()
+            total, losses_R = linear_cross_entropy(rows_RH, self.output.weight, targets_R, mask_BT.flatten())
+            return total, losses_R.view(mask_BT.shape)
         targets_R = batch.targets_BT[mask_BT] - FIRST_TARGET
         total, losses_R = linear_cross_entropy(states_BTH[mask_BT], self.output.weight, targets_R)
         losses_BT = torch.zeros(mask_BT.shape, dtype=losses_R.dtype, device=losses_R.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_NOTES = 0.2
 
 
 def duration(seconds: float) -> str:
@@ -27,7 +28,8 @@ class Progress:
     def __init__(self, name: str, total: int | None, unit: str, bar: RichProgress | None) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = 0
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._last_note = time.monotonic()
+        self._note = ""
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
@@ -38,14 +40,17 @@ class Progress:
         """Units a second since the start."""
         return self.done / max(time.monotonic() - self._started, 1e-9)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more units; `note` is shown behind the rate (a loss, say)."""
+    def advance(self, count: int = 1, note: Callable[[], str] = str) -> None:
+        """Count `count` more units; `note` is asked, when it is to be shown, for what is behind the rate (a loss)."""
         self.done += count
+        now = time.monotonic()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=note)
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self._print_line(note)
+            if now - self._last_note >= SECONDS_BETWEEN_NOTES:
+                self._last_note, self._note = now, note()
+            self._bar.update(self._task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=self._note)
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._print_line(note())
 
     def _print_line(self, note: str) -> None:
         parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +18,24 @@ import torch
 
 from textvae.checkpoint import cloned, kinds_of
 from textvae.config import TrainSettings, validated
-from textvae.corpus import Batch, IntArray, Sentences, collate, training_batches
-from textvae.device import resolve_device
+from textvae.corpus import Batch, Collator, IntArray, Sentences, training_batches
+from textvae.device import float32_precision, resolve_device
+from textvae.divergence import DivergedError
+from textvae.epoch_sums import EpochSums
 from textvae.errors import SettingsError
 from textvae.estimators import uselessness
 from textvae.inference import validation
 from textvae.networks import Network
+from textvae.noise import Noise
 from textvae.objectives import objective_class
-from textvae.objectives.base import DivergedError, Losses, Objective
+from textvae.objectives.base import Losses, Objective
 from textvae.progress import Progress, progress
 from textvae.state import StateStore, StopRequest
 
 Weights = dict[str, torch.Tensor]
 STEPS_BETWEEN_REPORTS = 50
+DEVICE_OPTIONS = ("foreach", "fused", "capturable")
+"""Of an optimiser: how it computes, not what."""
 
 
 @dataclass
@@ -96,9 +102,12 @@ class Trainer:
         self.train, self.valid = train, valid
         self.store, self.on_epoch, self.stop = store, on_epoch, stop
         self.device = resolve_device(self.training.device)
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        """Of its own: trainings that take turns overlap."""
         self.at = Position()
+        self.sums = EpochSums(self.device)
         self.curves: list[dict[str, Any]] = []
-        self.batches: list[IntArray] = self.batches_of_epoch(0)
+        self.batches = Collator(train, self.device, self.batches_of_epoch(0))
         objective = objective_class(settings.objective.get("name"))
         config = validated(objective.Config, settings.objective, f"{settings.system}: objective")
         objective.check(config, self.training)
@@ -107,12 +116,15 @@ class Trainer:
                 f"{settings.system} compares the sentences of a batch: the corpus needs 2 or more for training"
             )
         torch.manual_seed(stream(seed, -1))
-        network = Network(objective.kind, vocabulary_size, settings.model)
-        self.objective: Objective = objective(config, network, self.training, len(self.batches), self.draw_batch)
-        network.to(self.device)
-        self.objective.heads.to(self.device)
-        self.network = network
-        self.best, self.best_iw = cloned(network), cloned(network)
+        self.noise = Noise(self.device)
+        with self.turn():
+            network = Network(objective.kind, vocabulary_size, settings.model).to(self.device)
+            network.decoder.generator = self.noise.generator
+            self.objective: Objective = objective(
+                config, network, self.training, len(self.batches), self.draw_batch, self.noise
+            )
+            self.network = network
+            self.best, self.best_iw = cloned(network), cloned(network)
         ends = range(len(self.batches), self.training.epochs * len(self.batches) + 1, len(self.batches))
         if not any(self.objective.selectable(step) for step in ends):
             raise SettingsError(
@@ -126,8 +138,16 @@ class Trainer:
 
     def draw_batch(self) -> Batch:
         """A random one of the epoch's batches."""
-        index = int(torch.randint(len(self.batches), ()))
-        return collate(self.train, self.batches[index], self.device)
+        return self.batches[int(torch.randint(len(self.batches), (), generator=self.noise.choices))]
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within the block this training's stream and precision are in force, on a GPU."""
+        if self.stream is None:
+            yield
+            return
+        with torch.cuda.stream(self.stream), float32_precision(tf32=self.training.precision == "tf32"):
+            yield
 
     def run(self) -> Outcome:
         """Train to the end, or to the first non-finite loss. Raises TimeLimitError, TerminatedError: state saved."""
@@ -141,7 +161,8 @@ class Trainer:
 
     def steps(self) -> Generator[None, None, Outcome]:
         """`run`, one step of the training at a time, for whoever lets several trainings take turns."""
-        self.resume()
+        with self.turn():
+            self.resume()
         remaining = (self.training.epochs - self.at.epoch) * self.train.target_tokens
         name = f"train {self.settings.dataset} {self.settings.system} seed {self.seed}"
         failure = None
@@ -149,10 +170,12 @@ class Trainer:
             with progress(name, remaining, "tokens") as bar:
                 while self.at.epoch < self.training.epochs and self.at.decays < self.training.max_decays:
                     yield from self.run_epoch(bar)
-                    self.end_epoch()
+                    with self.turn():
+                        self.end_epoch()
         except DivergedError as error:
-            # `at.step` counts the steps done: the next one diverged, or the validation after the epoch's last.
-            step = self.at.step + (self.at.position < len(self.batches))
+            # `at.step` counts the steps done: the next one diverged, or the validation after the epoch's last, or on a
+            # GPU one that the error knows.
+            step = self.at.step + (self.at.position < len(self.batches)) if error.step is None else error.step + 1
             failure = {
                 "message": f"diverged in epoch {self.at.epoch + 1}, step {step}: {error}",
                 "epoch": self.at.epoch + 1,
@@ -160,6 +183,8 @@ class Trainer:
                 "term": error.term,
                 "largest_energy": error.largest_energy,
             }
+        if self.stream is not None:
+            self.stream.synchronize()
         reason = uselessness(self.at.best_nll * len(self.valid), self.valid.target_tokens)
         if failure is None and reason is not None:
             failure = {
@@ -182,39 +207,43 @@ class Trainer:
 
     def run_epoch(self, bar: Progress) -> Iterator[None]:
         """The rest of an epoch's steps, one at a time."""
-        self.batches = self.batches_of_epoch(self.at.epoch)
+        self.batches.arrange(self.batches_of_epoch(self.at.epoch))
         while self.at.position < len(self.batches):
-            self.stop_or_save(bar)
-            batch = collate(self.train, self.batches[self.at.position], self.device)
-            self.network.train()
-            torch.manual_seed(stream(self.seed, self.at.step))
-            self.objective.gradient_norms.clear()
-            losses = self.objective.update(batch, self.at.step)
-            self.accumulate(losses, len(batch))
-            self.at.step += 1
-            self.at.position += 1
-            note = f"epoch {self.at.epoch + 1}/{self.training.epochs}, loss {float(losses.total.detach()):.2f}"
-            bar.advance(batch.target_tokens, note)
-            if self.store is not None and self.at.step % STEPS_BETWEEN_REPORTS == 0:
-                self.report(bar)
+            with self.turn():
+                self.stop_or_save(bar)
+                self.step(bar)
             yield
 
-    def accumulate(self, losses: Losses, sentences: int) -> None:
-        """Add a step to the epoch's sums."""
-        values = {name: float(value.detach()) for name, value in losses.terms().items()}
+    def step(self, bar: Progress) -> None:
+        """One step."""
+        batch = self.batches[self.at.position]
+        self.network.train()
+        self.noise.seed(stream(self.seed, self.at.step))
+        self.objective.gradient_norms.clear()
+        losses = self.objective.update(batch, self.at.step)
         norms = {f"grad_norm_{name}": norm for name, norm in self.objective.gradient_norms.items()}
-        for name, value in {**values, **norms}.items():
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + value * sentences
-            self.at.counts[name] = self.at.counts.get(name, 0) + sentences
+        self.sums.add({**losses.terms(), **norms}, len(batch))
+        self.at.step += 1
+        self.at.position += 1
+        bar.advance(batch.target_tokens, lambda: self.note(losses))
+        if self.at.step % STEPS_BETWEEN_REPORTS == 0:
+            self.objective.ask()
+            if self.store is not None:
+                self.report(bar)
+
+    def note(self, losses: Losses) -> str:
+        """What a progress bar shows beside the rate."""
+        return f"epoch {self.at.epoch + 1}/{self.training.epochs}, loss {float(losses.total):.2f}"
 
     def end_epoch(self) -> None:
         """Validate, write the epoch's row, select weights, decay the learning rate."""
         step, objective = self.at.step, self.objective
+        objective.ask()
         row: dict[str, Any] = {"epoch": self.at.epoch + 1, "step": step, "lr": objective.learning_rate}
         if self.network.kind == "vae":
             row |= {"beta": objective.kl_weight(step - 1), "log_batch_size": math.log(self.training.batch_size)}
         own = {"loss": "train_loss", "reconstruction": "train_reconstruction", "kl": "train_kl"}
-        row |= {own.get(name, name): value / self.at.counts[name] for name, value in self.at.sums.items()}
+        row |= {own.get(name, name): value / self.sums.counts[name] for name, value in self.sums.sums.items()}
         row |= validation(self.network, self.valid, self.seed, self.training.iw_sentences, self.training.iw_samples)
         for name, value in row.items():
             if not math.isfinite(value):
@@ -225,7 +254,8 @@ class Trainer:
         self.write_curves()
         self.on_epoch(row)
         self.at.epoch += 1
-        self.at.position, self.at.sums, self.at.counts = 0, {}, {}
+        self.at.position = 0
+        self.sums.load({}, {})
 
     def select(self, row: dict[str, Any]) -> None:
         """Keep the best weights; He et al.'s schedule: after `decay_patience` epochs in a row without improvement,
@@ -256,6 +286,7 @@ class Trainer:
         """At a step boundary: save the state where it is due, and raise where the run must stop."""
         reason = None if self.stop is None else self.stop.reason()
         if self.store is not None and (reason is not None or self.store.due()):
+            self.objective.ask()
             self.store.save(self.at.step, self.state())
             self.report(bar)  # a state that nobody knows of is taken for a failed run
         if reason is not None:
@@ -263,6 +294,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
+        self.at.sums, self.at.counts = self.sums.sums, self.sums.counts
         return {
             "at": vars(self.at),
             "curves": self.curves,
@@ -299,13 +331,14 @@ class Trainer:
         if not isinstance(state["curves"], list) or type(state["learning_rate"]) is not float:
             raise TypeError("its curves or its learning rate are none")
         self.at, self.curves = at, state["curves"]
+        self.sums.load(at.sums, at.counts)
         self.network.load_state_dict(state["network"])
         self.objective.heads.load_state_dict(state["heads"])
         self.best, self.best_iw = state["best"], state["best_iw"]
         self.objective.learning_rate = state["learning_rate"]
         self.objective.optimizers = self.objective.make_optimizers()
         for name, optimizer in self.objective.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(of_this_device(state["optimizers"][name], optimizer))
         self.objective.load_state(state["objective"])
 
     def write_curves(self) -> None:
@@ -328,6 +361,14 @@ class Trainer:
             tokens_per_second=bar.rate,
             seconds_left=left,
         )
+
+
+def of_this_device(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's saved state with the options that this machine's optimiser has: one saved on a GPU goes on on a
+    CPU, and the other way round."""
+    own = [{name: group[name] for name in DEVICE_OPTIONS if name in group} for group in optimizer.param_groups]
+    groups = [{**saved, **options} for saved, options in zip(state["param_groups"], own, strict=True)]
+    return {**state, "param_groups": groups}
 
 
 def stream(seed: int, step: int) -> int:

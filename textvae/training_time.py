@@ -89,7 +89,7 @@ def estimate(
     timed = range(1, len(enough.times) - 1)
     if not timed:
         raise SettingsError(f"{settings.system}: the first steps diverge with these settings; lower the learning rate")
-    tokens = sum(int(train.lengths[trainer.batches[n]].sum()) + len(trainer.batches[n]) for n in timed)
+    tokens = sum(trainer.batches[n].target_tokens for n in timed)
     rate = tokens / (enough.times[-1] - enough.times[1])
     sample = valid.subset(hashed_subset(valid, VALIDATION_SENTENCES, "inspect"))
     started = clock()

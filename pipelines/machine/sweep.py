@@ -199,7 +199,7 @@ def run_all(trials: list[Trial], jobs: int, table: Path) -> None:
             with lock:
                 write_table(trials, table)
                 publish(trial)
-        bar.advance(1, f"{trial.system}: {trial.changes}")
+        bar.advance(1, lambda: f"{trial.system}: {trial.changes}")
 
     with progress("sweep", len(trials), "trials") as bar, ThreadPoolExecutor(max_workers=jobs) as pool:
         # each system's first trial before any system's second: an interrupted sweep compares what it has

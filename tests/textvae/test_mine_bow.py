@@ -26,7 +26,7 @@ def test_it_minimises_vae_mine_s_loss_plus_the_weighted_bag_of_words_loss() -> N
     ]
 
     torch.manual_seed(1)
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     torch.testing.assert_close(losses.total, reconstruction + BETA * kl - alpha * bound + weight * bow)
     torch.testing.assert_close(losses.extra, {"mi_estimate": bound, "train_bow": bow})
     losses.total.backward()

@@ -32,7 +32,7 @@ def codes(count: int = len(SENTENCES)) -> Tensor:
 def padded(batch: Batch, columns: int) -> Batch:
     """The same sentences with more padding behind them."""
     more = torch.zeros(len(batch), columns, dtype=torch.int64)
-    return Batch(torch.cat([batch.tokens_BT, more], dim=1), batch.lengths_B, batch.indices)
+    return Batch(torch.cat([batch.tokens_BT, more], dim=1), batch.lengths_B, batch.indices, batch.target_tokens)
 
 
 def test_the_posterior_is_read_off_the_state_at_eos() -> None:

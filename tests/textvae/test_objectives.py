@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from textvae import mutual_information as mi
 from textvae.config import ModelSettings, TrainingSettings
 from textvae.corpus import Batch, Sentences, collate
+from textvae.divergence import DivergedError
 from textvae.errors import SettingsError
 from textvae.inference import validation
 from textvae.networks import Network
+from textvae.noise import Noise
 from textvae.objectives import objective_class, objective_names
-from textvae.objectives.base import DivergedError, Objective, optimizer_of
+from textvae.objectives.base import Objective, optimizer_of
 from textvae.objectives.vae_05 import with_dropped_words
 from textvae.objectives.vae_mine import VAEMINE
 from textvae.vocabulary import BOS, FIRST_TARGET, UNK
@@ -123,7 +125,7 @@ def test_the_annealed_vae_minimises_reconstruction_plus_beta_kl_per_sentence() -
     objective = build("vae_05", word_dropout=0.0)
     reconstruction, kl, _, _ = explicit_terms(objective.network, noise_for(1))
     torch.manual_seed(1)
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     torch.testing.assert_close(losses.reconstruction, reconstruction)
     torch.testing.assert_close(losses.kl, kl)
     torch.testing.assert_close(losses.total, reconstruction + BETA * kl)
@@ -132,7 +134,7 @@ def test_the_annealed_vae_minimises_reconstruction_plus_beta_kl_per_sentence() -
 
 def test_the_language_model_minimises_its_negative_log_likelihood() -> None:
     objective = build("lstm_lm")
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     _, per_sentence = objective.network.decoder(BATCH, None)
     torch.testing.assert_close(losses.total, per_sentence.mean())
     assert losses.total is losses.reconstruction
@@ -148,7 +150,7 @@ def test_word_dropout_has_its_rate_and_spares_bos(rate: float) -> None:
     words[:, 0] = BOS
     before = words.clone()
     torch.manual_seed(2)
-    dropped = with_dropped_words(words, rate)
+    dropped = with_dropped_words(words, rate, Noise(torch.device("cpu")))
     assert torch.equal(words, before), "the batch itself stays as it is: its targets are the same tensor"
     assert (dropped[:, 0] == BOS).all()
     changed = dropped != words
@@ -177,7 +179,7 @@ def read_by_decoder(network: Network, monkeypatch: pytest.MonkeyPatch) -> list[T
 def test_words_are_dropped_in_training_and_never_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = build("vae_05", network=random_network("vae", VOCABULARY).float(), word_dropout=1.0)
     seen = read_by_decoder(objective.network, monkeypatch)
-    objective.loss(BATCH, STEP)
+    objective.loss(BATCH, objective.kl_weight(STEP))
     assert set(seen.pop().flatten().tolist()) == {BOS, UNK}
     validation(objective.network, SENTENCES, 0, 3, 2)
     read = torch.cat([inputs.flatten() for inputs in seen])
@@ -198,7 +200,8 @@ def test_encoder_and_decoder_are_clipped_to_one_norm_and_the_energy_to_its_own(c
         main, energy = weights_of(objective.network), weights_of(objective.energy)
         torch.manual_seed(1)
         objective.update(BATCH, STEP)
-        return moved(main, objective.network), moved(energy, objective.energy), objective.gradient_norms
+        norms = {name: float(value) for name, value in objective.gradient_norms.items()}
+        return moved(main, objective.network), moved(energy, objective.energy), norms
 
     main, energy, norms = step(clip_norm)
     free_main, free_energy, free_norms = step(1e9)
@@ -250,7 +253,7 @@ def test_a_decay_lowers_the_main_rate_with_fresh_moments_and_leaves_the_energy_i
 def test_a_loss_that_is_not_finite_names_its_term_and_changes_no_weight(place: str, term: str, poison: float) -> None:
     objective = build("vae_mine")
     torch.manual_seed(1)
-    objective.loss(BATCH, STEP)
+    objective.loss(BATCH, objective.kl_weight(STEP))
     healthy = objective.largest_energy
     with torch.no_grad():
         parameter = objective
@@ -284,7 +287,7 @@ def test_a_gradient_that_is_not_finite_is_a_divergence_too() -> None:
     parameter = objective.network.decoder.output.weight
     parameter.grad = torch.full_like(parameter, math.inf)
     with pytest.raises(DivergedError, match="gradient norm"):
-        objective.apply_gradients()
+        objective.step_clipped(objective.groups())
 
 
 # --- VAE-MINE: where the gradients go ----------------------------------------------------------------------------
@@ -332,7 +335,7 @@ def test_gradients_go_where_section_4_says(
     ]
 
     torch.manual_seed(1)
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     torch.testing.assert_close(losses.extra["mi_estimate"], bound)
     torch.testing.assert_close(losses.total, reconstruction + BETA * kl - alpha * bound)
     losses.total.backward()
@@ -352,7 +355,7 @@ def test_the_encoder_hears_the_energy_through_the_code_and_through_the_hidden_st
         objective.config = objective.config.model_copy(update={"alpha": alpha})
         torch.manual_seed(1)
         parameters = list(objective.network.encoder.parameters())
-        return list(torch.autograd.grad(objective.loss(BATCH, STEP).total, parameters))
+        return list(torch.autograd.grad(objective.loss(BATCH, objective.kl_weight(STEP)).total, parameters))
 
     with_energy, without = gradients(2.0), gradients(0.0)
     assert norm(a - b for a, b in zip(with_energy, without, strict=True)) > 1e-4
@@ -384,7 +387,7 @@ def test_a_frozen_energy_stays_as_it_was_and_still_speaks_to_the_encoder() -> No
 def test_the_energy_takes_its_own_number_of_steps() -> None:
     objective = build("vae_mine", energy_steps=3, energy_optimizer="adam")
     encoder = weights_of(objective.network)
-    objective.update_energy(BATCH)
+    objective.perform("energy", objective.optimise_energy, BATCH)
     assert not any(value.any() for value in moved(encoder, objective.network).values())
     objective.update(BATCH, STEP)
     steps = {int(state["step"]) for state in objective.optimizers["energy"].state.values()}
@@ -412,7 +415,9 @@ def heard(objective: VAEMINE, bounds: list[float], first: int = 0) -> list[float
     betas = []
     for step, bound in enumerate(bounds, first):
         betas.append(objective.kl_weight(step))
-        objective.listen(bound, step)
+        objective.begin(step)
+        assert float(objective.beta) == betas[-1], "the step itself knows the same beta"
+        objective.listen(torch.tensor(bound, dtype=torch.float64))
     return betas
 
 
@@ -458,7 +463,7 @@ def test_steps_are_heard_only_during_the_hold() -> None:
 def test_the_hold_goes_into_the_state_and_comes_back_exactly() -> None:
     objective, other = (build("vae_mine", hold_steps=100) for _ in range(2))
     heard(objective, [0.1 / 3] * 5)
-    objective.first_step = 17
+    objective._first_step.fill_(17)
     other.load_state(objective.state())
     assert (other.first_step, other.average_estimate) == (17, objective.average_estimate)
 
@@ -516,7 +521,7 @@ def test_an_energy_that_drifts_is_warned_of_once(caplog: pytest.LogCaptureFixtur
         objective.energy.output.bias.fill_(-60)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            objective.loss(BATCH, STEP)
+            objective.update(BATCH, STEP)
     assert len([record for record in caplog.records if "drifts" in record.message]) == 1
 
 

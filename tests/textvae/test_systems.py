@@ -82,7 +82,7 @@ def test_the_cyclical_vae_minimises_reconstruction_plus_its_beta_of_the_kl() -> 
     objective = build("cyclical", cycles=4, cyclical_epochs=8.0)
     reconstruction, kl, _, _ = explicit_terms(objective.network, noise_for(1))
     torch.manual_seed(1)
-    torch.testing.assert_close(objective.loss(BATCH, 1).total, reconstruction + kl / 2)
+    torch.testing.assert_close(objective.loss(BATCH, objective.kl_weight(1)).total, reconstruction + kl / 2)
 
 
 # --- the bag of words --------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_vae_bow_adds_the_loss_of_a_network_of_the_code_alone(weight: float) -> 
     logits = torch.tanh(z @ hidden.weight.T + hidden.bias) @ output.weight.T + output.bias
     bow = bag_of_words_loss(logits, BATCH)
     torch.manual_seed(1)
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     torch.testing.assert_close(losses.extra["train_bow"], bow)
     torch.testing.assert_close(losses.total, reconstruction + BETA * kl + weight * bow)
     torch.testing.assert_close(losses.reconstruction, reconstruction, msg="no part of the reported NLL")
@@ -178,13 +178,13 @@ def test_infovae_weighs_the_kl_with_1_minus_a_and_the_mmd_with_a_plus_l_minus_1(
     reconstruction, kl, _, z = explicit_terms(objective.network, noise_for(1))
     prior = torch.randn(len(BATCH), MODEL.latent, dtype=torch.float64)  # drawn after the posterior's noise
     torch.manual_seed(1)
-    losses = objective.loss(BATCH, STEP)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
     mmd = mmd_in_loops(z.tolist(), prior.tolist())
     assert float(losses.extra["train_mmd"].detach()) == pytest.approx(mmd)
     assert float(losses.total.detach()) == pytest.approx(
         float((reconstruction + kl_weight * kl).detach() + mmd_weight * mmd)
     )
-    one = objective.loss(collate(SENTENCES, np.array([2])), STEP)
+    one = objective.loss(collate(SENTENCES, np.array([2])), objective.kl_weight(STEP))
     assert not one.extra, "a batch of one has no MMD"
 
 
@@ -201,7 +201,7 @@ class Script:
         self.losses: Iterator[float] = iter(losses)
         self.calls: list[tuple[Batch, str]] = []
 
-    def __call__(self, objective: Objective, batch: Batch, step: int) -> Losses:
+    def __call__(self, objective: Objective, batch: Batch) -> Losses:
         encoder, decoder = objective.network.encoder, objective.network.decoder
         assert encoder is not None
         trained = [
@@ -219,7 +219,7 @@ def inner_steps(monkeypatch: pytest.MonkeyPatch, losses: list[float], random: li
     objective.draw = lambda: next(drawn, SHORT)
     current = collate(SENTENCES, np.arange(2))
     with monkeypatch.context() as patch:
-        patch.setattr(Objective, "update", lambda self, batch, step: script(self, batch, step))
+        patch.setattr(Objective, "perform", lambda self, kind, act, batch: script(self, batch))
         objective.update(current, 0)
     *inner, last = script.calls
     assert inner[0][0] is current
@@ -293,11 +293,11 @@ def test_each_kind_of_step_leaves_the_other_part_bit_for_bit(optimizer: str, mon
     objective = lagging(optimizer, inner_steps=3, window=2)
     encoder, decoder = objective.network.encoder, objective.network.decoder
     before = {part: weights_of(part) for part in (encoder, decoder)}
-    objective.train_encoder(BATCH, STEP)
+    objective.train_encoder(BATCH)
     assert same_weights(before[decoder], decoder)
     assert changed_weights(before[encoder], encoder)
     before = {part: weights_of(part) for part in (encoder, decoder)}
-    monkeypatch.setattr(objective, "train_encoder", lambda batch, step: None)
+    monkeypatch.setattr(objective, "train_encoder", lambda batch: None)
     objective.update(BATCH, STEP)
     assert same_weights(before[encoder], encoder)
     assert changed_weights(before[decoder], decoder)
@@ -314,10 +314,10 @@ def test_both_kinds_of_step_descend_the_annealed_loss(monkeypatch: pytest.Monkey
     before = weights_of(objective.network)
     reconstruction, kl, _, _ = explicit_terms(objective.network, noises[0])
     of_encoder = torch.autograd.grad(reconstruction + BETA * kl, list(encoder.parameters()))
-    objective.train_encoder(BATCH, STEP)
+    objective.train_encoder(BATCH)
     assert objective.gradient_norms["encoder"] == pytest.approx(float(nn.utils.get_total_norm(of_encoder)))
     of_decoder = torch.autograd.grad(explicit_terms(objective.network, noises[1])[0], list(decoder.parameters()))
-    monkeypatch.setattr(objective, "train_encoder", lambda batch, step: None)
+    monkeypatch.setattr(objective, "train_encoder", lambda batch: None)
     objective.update(BATCH, STEP)
     moves = {name: value - before[name] for name, value in weights_of(objective.network).items()}
     for part, gradients in (("encoder", of_encoder), ("decoder", of_decoder)):
@@ -356,6 +356,6 @@ def test_after_the_phase_steps_are_joint(how: str, monkeypatch: pytest.MonkeyPat
     objective = scheduled("lagging", aggressive=how == "ended")
     objective.after_epoch({"valid_mi_batch": -1.0})
     script = Script([1.0])
-    monkeypatch.setattr(Objective, "update", lambda self, batch, step: script(self, batch, step))
+    monkeypatch.setattr(Objective, "perform", lambda self, kind, act, batch: script(self, batch))
     objective.update(BATCH, STEP)
     assert script.calls == [(BATCH, "encoder and decoder")]

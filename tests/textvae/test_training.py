@@ -208,15 +208,15 @@ def test_the_streams_of_steps_and_seeds_differ() -> None:
 def test_a_curve_shows_means_over_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch of one counts once in the losses and not at all in Ihat and in the energy's gradient norm."""
     seen: list[tuple[int, dict[str, float], dict[str, float]]] = []
-    update = Objective.update
+    perform = Objective.perform
 
-    def spy(self: Objective, batch: Any, step: int) -> Losses:
-        losses = update(self, batch, step)
-        values = {name: float(value.detach()) for name, value in losses.terms().items()}
-        seen.append((len(batch), values, dict(self.gradient_norms)))
+    def spy(self: Objective, kind: str, act: Any, batch: Any) -> Losses:
+        losses = perform(self, kind, act, batch)
+        values = {name: float(value) for name, value in losses.terms().items()}
+        seen.append((len(batch), values, {name: float(norm) for name, norm in self.gradient_norms.items()}))
         return losses
 
-    monkeypatch.setattr(Objective, "update", spy)
+    monkeypatch.setattr(Objective, "perform", spy)
     row = trainer(train_settings("vae_mine", epochs=1)).run().curves[0]
     assert sorted(size for size, _, _ in seen) == [1, 8, 8, 8, 8, 8]
     assert row["train_reconstruction"] == pytest.approx(sum(n * v["reconstruction"] for n, v, _ in seen) / 41)
@@ -248,8 +248,8 @@ def test_an_epoch_takes_each_batch_once_in_training_mode(monkeypatch: pytest.Mon
 def test_a_random_batch_is_one_of_the_epochs() -> None:
     """For systems that need more than the current batch; its choice is the step's own randomness."""
     drawing = trainer(train_settings("vae_05"))
-    drawing.batches = drawing.batches_of_epoch(3)
-    groups = {frozenset(batch.tolist()) for batch in drawing.batches}
+    drawing.batches.arrange(drawing.batches_of_epoch(3))
+    groups = {frozenset(batch.tolist()) for batch in drawing.batches.batches}
 
     def drawn(seed: int) -> list[frozenset[int]]:
         torch.manual_seed(seed)
@@ -328,7 +328,7 @@ def test_nothing_decays_while_the_objective_has_not_settled() -> None:
 
 def test_a_decay_begins_with_fresh_moments() -> None:
     trained = trainer(train_settings("lstm_lm", **{**SCHEDULE, "optimizer": "adam", "learning_rate": 0.01}))
-    trained.objective.update(collate(trained.train, trained.batches[0]), 0)
+    trained.objective.update(trained.batches[0], 0)
     assert trained.objective.optimizers["main"].state
     feed(trained, [1, 2, 3, 4])
     assert not trained.objective.optimizers["main"].state

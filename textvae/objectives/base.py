@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from textvae import estimators
 from textvae.corpus import Batch
+from textvae.divergence import Divergence
 from textvae.errors import SettingsError
+from textvae.graphs import Graphs
 from textvae.networks import Kind, Network, reparameterised
+from textvae.noise import Noise
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
 
@@ -35,6 +38,12 @@ class Losses:
         named = {"loss": self.total, "reconstruction": self.reconstruction, **self.extra}
         return named if self.kl is None else {**named, "kl": self.kl}
 
+    def detached(self) -> Losses:
+        """The same without their graph."""
+        kl = None if self.kl is None else self.kl.detach()
+        extra = {name: value.detach() for name, value in self.extra.items()}
+        return Losses(self.total.detach(), self.reconstruction.detach(), kl, extra)
+
 
 @dataclass(frozen=True)
 class Code:
@@ -47,12 +56,12 @@ class Code:
     kl: Tensor
 
 
-class DivergedError(ArithmeticError):
-    """A loss is not finite. It is a result, not a crash: the run ends as `diverged`."""
+@dataclass(frozen=True)
+class Taken:
+    """What a step says of itself: its losses, and the norms of its gradients before clipping, by group."""
 
-    def __init__(self, term: str, value: float, largest_energy: float | None) -> None:
-        self.term, self.value, self.largest_energy = term, value, largest_energy
-        super().__init__(f"{term} is {value}")
+    losses: Losses
+    gradient_norms: dict[str, Tensor]
 
 
 class Objective:
@@ -64,6 +73,9 @@ class Objective:
         training: optimiser settings.
         steps_per_epoch: how schedules given in epochs become steps.
         draw: a random training batch, for the systems that need more than the current one.
+        noise: the training's; by default a new one of the network's device.
+
+    A step must not ask a GPU anything, and what it keeps there it changes in place (textvae/graphs.py).
     """
 
     class Config(Frozen):
@@ -92,17 +104,22 @@ class Objective:
         training: TrainingSettings,
         steps_per_epoch: int,
         draw: Callable[[], Batch],
+        noise: Noise | None = None,
     ) -> None:
         self.config, self.network, self.training = config, network, training
         self.steps_per_epoch, self.draw = steps_per_epoch, draw
+        self.noise = noise or Noise(network.device)
+        self.graphs = Graphs(network.device, self.noise.generator)
+        self.divergence = Divergence(network.device, lambda: self.largest_energy)
+        self.beta = torch.zeros((), dtype=network.decoder.output.weight.dtype, device=network.device)
+        """The current step's."""
         self.heads: nn.ModuleDict = nn.ModuleDict()
         """Networks of the objective's own (a bag-of-words head, an energy); not part of the trained model."""
-        self.gradient_norms: dict[str, float] = {}
+        self.gradient_norms: dict[str, Tensor] = {}
         """Of the last step, by group, before clipping."""
-        self.largest_energy: float | None = None
-        """For a DivergedError: the largest finite |f| of the last batch, where there is an energy."""
         self.learning_rate = training.learning_rate
         self.build()
+        self.heads.to(network.device)
         self.optimizers = self.make_optimizers()
 
     # -- what a system defines -----------------------------------------------------------------------------------------
@@ -110,8 +127,11 @@ class Objective:
     def build(self) -> None:
         """Create `heads`, with PyTorch's initialisation."""
 
-    def loss(self, batch: Batch, step: int) -> Losses:
-        """The losses of a batch at a step (0-based), with gradients."""
+    capturable = True
+    """Whether a step can be a CUDA graph: nothing in it is decided on the CPU."""
+
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
+        """The losses of a batch at a weight of the KL, with gradients."""
         raise NotImplementedError
 
     def kl_weight(self, step: int) -> float:
@@ -140,44 +160,90 @@ class Objective:
         """The heads' parameters that the main optimiser trains."""
         return self.heads.parameters()
 
+    @property
+    def largest_energy(self) -> float | None:
+        """For a DivergedError: the largest finite |f| of the last batch, where there is an energy."""
+        return None
+
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def update(self, batch: Batch, step: int) -> Losses:
-        """One optimisation step on a batch. Raises DivergedError before a non-finite loss reaches the weights."""
-        losses = self.loss(batch, step)
-        self.check_finite(losses)
+        """One optimisation step on a batch. A non-finite loss never reaches the weights: where the step is waited for
+        (on a CPU) this raises DivergedError, else `ask` does."""
+        self.begin(step)
+        return self.perform("joint", self.optimise, batch)
+
+    def begin(self, step: int) -> None:
+        """Put what changes from step to step (0-based) where the step reads it."""
+        self.divergence.step.fill_(step)
+        self.beta.fill_(self.kl_weight(step))
+
+    def perform(self, kind: str, act: Callable[[Batch], Taken], batch: Batch) -> Losses:
+        """Let a kind of step act on a batch, on a GPU as a graph."""
+        taken = self.graphs.run(kind, act, batch) if self.capturable else act(batch)
+        self.gradient_norms |= taken.gradient_norms
+        if not self.divergence.deferred:
+            self.ask()
+        return taken.losses
+
+    def ask(self) -> None:
+        """Wait for the steps so far and hear what they have to say. Raises DivergedError."""
+        self.divergence.ask()
+
+    def optimise(self, batch: Batch) -> Taken:
+        """The losses, their gradients, and a step of every optimiser."""
+        losses = self.loss(batch, self.beta)
+        self.divergence.check(dict(reversed(losses.terms().items())))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        self.apply_gradients()
-        return losses
+        return Taken(losses.detached(), self.step_clipped(self.groups()))
 
-    def apply_gradients(self) -> None:
-        """Clip the main optimiser's gradients to one norm and let it step."""
-        groups = {"decoder": list(self.network.decoder.parameters()), "head": list(self.head_parameters())}
+    def groups(self) -> dict[str, dict[str, list[nn.Parameter]]]:
+        """For each optimiser that steps, the groups of parameters whose gradients are clipped to one norm."""
+        main = {"decoder": list(self.network.decoder.parameters()), "head": list(self.head_parameters())}
         if self.network.encoder is not None:
-            groups["encoder"] = list(self.network.encoder.parameters())
-        self.step_clipped("main", groups)
+            main["encoder"] = list(self.network.encoder.parameters())
+        return {"main": main}
 
-    def step_clipped(self, optimizer: str, groups: dict[str, list[nn.Parameter]]) -> None:
-        """Clip the groups' gradients to `clip_norm` together, note each group's norm, and step the optimiser."""
-        total = 0.0
-        for name, parameters in groups.items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:
-                norm = float(nn.utils.get_total_norm(gradients))
-                self.gradient_norms[name] = norm
-                total += norm**2
-        if not total**0.5 < float("inf"):
-            raise DivergedError(f"the gradient norm ({optimizer})", total**0.5, self.largest_energy)
-        everything = [p for parameters in groups.values() for p in parameters if p.grad is not None]
-        nn.utils.clip_grads_with_norm_(everything, self.training.clip_norm, torch.tensor(total**0.5))
-        self.optimizers[optimizer].step()
+    def step_clipped(self, groups: dict[str, dict[str, list[nn.Parameter]]]) -> dict[str, Tensor]:
+        """Clip the gradients of each optimiser to `clip_norm` together and let it step. Returns each group's norm."""
+        norms: dict[str, Tensor] = {}
+        totals: dict[str, Tensor] = {}
+        for optimizer, of_optimizer in groups.items():
+            for name, parameters in of_optimizer.items():
+                gradients = [p.grad for p in parameters if p.grad is not None]
+                if gradients:
+                    norms[name] = nn.utils.get_total_norm(gradients)
+                    square = norms[name].double().square()
+                    totals[optimizer] = totals[optimizer] + square if optimizer in totals else square
+        totals = {optimizer: total.sqrt() for optimizer, total in totals.items()}
+        about = {f"the gradient norm ({optimizer})": total for optimizer, total in totals.items()}
+        self.divergence.check(about)  # of all of them, before any steps
+        for optimizer, total in totals.items():
+            everything = [p for parameters in groups[optimizer].values() for p in parameters if p.grad is not None]
+            nn.utils.clip_grads_with_norm_(everything, self.training.clip_norm, total.float())
+            self.optimizers[optimizer].step()
+        return norms
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Fresh optimisers at the current learning rate (also after a decay, as He et al. do)."""
         parameters = [*self.network.parameters(), *self.head_parameters()]
-        return {"main": optimizer_of(self.training.optimizer, parameters, self.learning_rate)}
+        return {"main": self.optimizer_of(self.training.optimizer, parameters, self.learning_rate)}
+
+    def optimizer_of(
+        self, name: Literal["sgd", "adam"], parameters: Iterable[nn.Parameter], learning_rate: float
+    ) -> torch.optim.Optimizer:
+        """SGD without momentum, or Adam with its usual moments; where divergence is noticed later, one that heeds it.
+
+        Whoever replaces an optimiser makes the graphs anew: they know the old one's moments and rate.
+        """
+        self.graphs.clear()
+        if not self.divergence.deferred:
+            return optimizer_of(name, parameters, learning_rate)
+        optimizer = optimizer_of(name, parameters, learning_rate, fused=True)
+        optimizer.found_inf = self.divergence.found  # type: ignore[attr-defined]
+        return optimizer
 
     def decay_learning_rate(self) -> None:
         """Lower the learning rate and begin with fresh optimisers."""
@@ -190,7 +256,7 @@ class Objective:
         """One sample of the posterior of each sentence, and the mean KL(q(z|x) || p(z))."""
         assert self.network.encoder is not None
         mu_BD, log_var_BD, hidden_BH = self.network.encoder(batch)
-        z_BD = reparameterised(mu_BD, log_var_BD, torch.randn_like(mu_BD))
+        z_BD = reparameterised(mu_BD, log_var_BD, self.noise.normal_like(mu_BD))
         return Code(mu_BD, log_var_BD, hidden_BH, z_BD, estimators.gaussian_kl(mu_BD, log_var_BD).mean())
 
     def reconstruct(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> Tensor:
@@ -198,20 +264,14 @@ class Objective:
         total: Tensor = self.network.decoder(batch, z_BD, inputs_BT)[0]
         return total / len(batch)
 
-    def check_finite(self, losses: Losses) -> None:
-        """Raises DivergedError naming the first term that is not finite."""
-        for name, value in reversed(losses.terms().items()):
-            if not torch.isfinite(value):
-                raise DivergedError(name, float(value.detach()), self.largest_energy)
-
 
 def optimizer_of(
-    name: Literal["sgd", "adam"], parameters: Iterable[nn.Parameter], learning_rate: float
+    name: Literal["sgd", "adam"], parameters: Iterable[nn.Parameter], learning_rate: float, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """SGD without momentum, or Adam with its usual moments."""
+    """SGD without momentum, or Adam with its usual moments. `fused`: in a graph, and with torch's `found_inf`."""
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=learning_rate)
-    return torch.optim.Adam(parameters, lr=learning_rate)
+        return torch.optim.SGD(parameters, lr=learning_rate, fused=fused or None)
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused or None, capturable=fused)
 
 
 class AnnealedConfig(Objective.Config):
@@ -229,8 +289,10 @@ class Annealed(Objective):
     Config = AnnealedConfig
     config: AnnealedConfig
 
-    first_step: int = 0
-    """The step at which beta starts to rise."""
+    @property
+    def first_step(self) -> int:
+        """The step at which beta starts to rise."""
+        return 0
 
     def kl_weight(self, step: int) -> float:
         """beta at a step: beta_start up to `first_step`, beta_end from annealing_epochs * steps_per_epoch later on."""

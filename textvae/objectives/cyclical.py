@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
+from torch import Tensor
 
 from textvae.corpus import Batch
 from textvae.errors import SettingsError
@@ -55,11 +56,11 @@ class CyclicalVAE(Objective):
         """Best weights, too, come from the phases at beta = 1 only."""
         return self.settled(step)
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + beta(t) KL."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
-        return Losses(reconstruction + self.kl_weight(step) * code.kl, reconstruction, code.kl)
+        return Losses(reconstruction + beta * code.kl, reconstruction, code.kl)
 
 
 def weight(config: CyclicalVAE.Config, step: int, steps_per_epoch: int) -> float:

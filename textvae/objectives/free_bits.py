@@ -23,7 +23,7 @@ class FreeBitsVAE(Objective):
 
     config: Config
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + the KL above the threshold; the KL that is shown is the whole one."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)

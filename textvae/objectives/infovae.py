@@ -36,14 +36,14 @@ class InfoVAE(Objective):
         """1 - a, at every step."""
         return 1.0 - self.config.mi_weight
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + (1 - a) KL + (a + l - 1) MMD. A batch of one has no MMD."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
-        total = reconstruction + self.kl_weight(step) * code.kl
+        total = reconstruction + beta * code.kl
         if len(batch) == 1:
             return Losses(total, reconstruction, code.kl)
-        mmd = squared_mmd(code.z_BD, torch.randn_like(code.z_BD))
+        mmd = squared_mmd(code.z_BD, self.noise.normal_like(code.z_BD))
         weight = self.config.mi_weight + self.config.mmd_weight - 1
         return Losses(total + weight * mmd, reconstruction, code.kl, {"train_mmd": mmd})
 

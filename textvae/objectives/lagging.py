@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
@@ -37,33 +38,37 @@ class LaggingVAE(Annealed):
         self.aggressive = self.config.aggressive
         self.previous_mi = 0.0
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + beta KL."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
-        return Losses(reconstruction + self.kl_weight(step) * code.kl, reconstruction, code.kl)
+        return Losses(reconstruction + beta * code.kl, reconstruction, code.kl)
 
     def update(self, batch: Batch, step: int) -> Losses:
         """A joint step; while aggressive the inner loop, then a decoder-only step on the current batch."""
         if not self.aggressive:
             return super().update(batch, step)
-        self.train_encoder(batch, step)
+        self.begin(step)
+        self.train_encoder(batch)
         assert self.network.encoder is not None
         with frozen(self.network.encoder):
-            return super().update(batch, step)
+            return self.perform("decoder", self.optimise, batch)
 
-    def train_encoder(self, batch: Batch, step: int) -> None:
+    def train_encoder(self, batch: Batch) -> None:
         """Encoder-only steps: the first on the current batch, the others on random ones."""
-        before, loss, words = math.inf, 0.0, 0
+        before, words = math.inf, 0
+        loss = torch.zeros((), dtype=torch.float64, device=self.network.device)
         with frozen(self.network.decoder):
             for inner in range(1, self.config.inner_steps + 1):
-                losses = super().update(batch, step)
-                loss += float(losses.total.detach()) * len(batch)
+                losses = self.perform("encoder", self.optimise, batch)
+                loss += losses.total.double() * len(batch)
                 words += batch.target_tokens
                 if inner % self.config.window == 0:
-                    if loss / words > before:
+                    mean = float(loss) / words
+                    if mean > before:
                         return
-                    before, loss, words = loss / words, 0.0, 0
+                    before, words = mean, 0
+                    loss.zero_()
                 batch = self.draw()
 
     def settled(self, step: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch import Tensor
+
 from textvae.corpus import Batch
 from textvae.networks import Kind
 from textvae.objectives.base import Losses, Objective
@@ -14,7 +16,7 @@ class LSTMLanguageModel(Objective):
 
     kind: ClassVar[Kind] = "lstm_lm"
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """The exact negative log-likelihood."""
         reconstruction = self.reconstruct(batch, None)
         return Losses(reconstruction, reconstruction)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from textvae.corpus import Batch
 from textvae.objectives.base import Losses
@@ -37,10 +37,10 @@ class MineBow(VAEMINE):
         """The bag-of-words head's; the energy has an optimiser of its own."""
         return self.heads["bow"].parameters()
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """VAE-MINE's loss and BOW of the same code: phi and the head see BOW, the energy and the decoder do not."""
         code = self.encode(batch)
-        losses = self.loss_of(code, batch, step)
+        losses = self.loss_of(code, batch, beta)
         bow = bag_of_words_loss(self.heads["bow"](code.z_BD), batch)
         total = losses.total + self.config.bow_weight * bow
         return replace(losses, total=total, extra={**losses.extra, "train_bow": bow})

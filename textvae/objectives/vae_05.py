@@ -5,11 +5,11 @@ With `word_dropout: 0` it is the plain annealed VAE, and with a `beta_end` other
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from textvae.corpus import Batch
+from textvae.noise import Noise
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
 from textvae.vocabulary import BOS, UNK
 
@@ -24,19 +24,19 @@ class WordDropoutVAE(Annealed):
 
     config: Config
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction (with word dropout) + beta KL."""
         code = self.encode(batch)
-        inputs_BT = with_dropped_words(batch.inputs_BT, self.config.word_dropout)
+        inputs_BT = with_dropped_words(batch.inputs_BT, self.config.word_dropout, self.noise)
         reconstruction = self.reconstruct(batch, code.z_BD, inputs_BT)
-        return Losses(reconstruction + self.kl_weight(step) * code.kl, reconstruction, code.kl)
+        return Losses(reconstruction + beta * code.kl, reconstruction, code.kl)
 
 
-def with_dropped_words(inputs_BT: Tensor, rate: float) -> Tensor:
+def with_dropped_words(inputs_BT: Tensor, rate: float, noise: Noise) -> Tensor:
     """Each input other than BOS becomes UNK with probability `rate`, independently."""
     if rate == 0:
         return inputs_BT
-    dropped_BT = (torch.rand(inputs_BT.shape, device=inputs_BT.device) < rate) & (inputs_BT != BOS)
+    dropped_BT = (noise.uniform(inputs_BT.shape, inputs_BT.device) < rate) & (inputs_BT != BOS)
     return inputs_BT.masked_fill(dropped_BT, UNK)
 
 

@@ -30,12 +30,12 @@ class BagOfWordsVAE(Annealed):
         """The bag-of-words head, with PyTorch's initialisation; it is no part of the model or of its reported NLL."""
         self.heads["bow"] = bag_of_words_head(self.network, self.config.bow_hidden)
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + beta KL + BOW."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
         bow = bag_of_words_loss(self.heads["bow"](code.z_BD), batch)
-        total = reconstruction + self.kl_weight(step) * code.kl + self.config.bow_weight * bow
+        total = reconstruction + beta * code.kl + self.config.bow_weight * bow
         return Losses(total, reconstruction, code.kl, {"train_bow": bow})
 
 

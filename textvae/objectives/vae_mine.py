@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from textvae import mutual_information as mi
 from textvae.corpus import Batch
-from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, optimizer_of
+from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, Taken
 from textvae.strict import Rate, Size, Steps, Times, Weight
 
 ENERGY_MEAN_LIMIT = 50.0
@@ -98,9 +98,33 @@ class VAEMINE(Annealed):
         self.heads["energy"] = self.energy
         self.bound_name = "mi_estimate" if self.config.divergence == "kl" else "jsd_bound"
         self.log_z: Tensor | None = None
-        self.first_step = self.config.hold_steps
-        self.average_estimate = 0.0
+        self.capturable = self.config.marginal != "shuffle"  # its permutations are found on the CPU
+        # What decides when beta rises is kept where the losses are: asking a GPU for it would cost a wait every step.
+        self._first_step = self.scalar(self.config.hold_steps)
+        self._average_estimate = self.scalar(0.0)
+        self._largest_energy = self.scalar(math.nan)
+        self._drifted = self.scalar(math.nan)
         self._warned = False
+
+    def scalar(self, value: float) -> Tensor:
+        """A number on the network's device."""
+        return torch.full((), value, dtype=torch.float64, device=self.network.device)
+
+    @property
+    def first_step(self) -> int:
+        """The step at which beta starts to rise."""
+        return int(self._first_step)
+
+    @property
+    def average_estimate(self) -> float:
+        """Of Ihat, until beta rises."""
+        return float(self._average_estimate)
+
+    @property
+    def largest_energy(self) -> float | None:
+        """The largest finite |f| of the last batch that had one."""
+        largest = float(self._largest_energy)
+        return None if math.isnan(largest) else largest
 
     def head_parameters(self) -> Iterable[nn.Parameter]:
         """None: the energy has an optimiser of its own."""
@@ -110,20 +134,20 @@ class VAEMINE(Annealed):
         """The main one, and the energy's, which keeps its learning rate and its moments through decays."""
         optimizers = super().make_optimizers()
         previous = getattr(self, "optimizers", {}).get("energy")
-        optimizers["energy"] = previous or optimizer_of(
+        optimizers["energy"] = previous or self.optimizer_of(
             self.config.energy_optimizer, self.energy.parameters(), self.config.energy_learning_rate
         )
         return optimizers
 
-    def loss(self, batch: Batch, step: int) -> Losses:
+    def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + beta KL - alpha Ihat."""
-        return self.loss_of(self.encode(batch), batch, step)
+        return self.loss_of(self.encode(batch), batch, beta)
 
-    def loss_of(self, code: Code, batch: Batch, step: int) -> Losses:
+    def loss_of(self, code: Code, batch: Batch, beta: Tensor | float) -> Losses:
         """The loss of a batch's code. The gradients: theta sees the reconstruction; phi everything, through z, z' and
         the shared hidden state; psi only -Ihat, unscaled. A batch of one has no Ihat."""
         reconstruction = self.reconstruct(batch, code.z_BD)
-        total = reconstruction + self.kl_weight(step) * code.kl
+        total = reconstruction + beta * code.kl
         if len(batch) == 1:
             return Losses(total, reconstruction, code.kl)
         alpha = self.config.alpha
@@ -135,7 +159,7 @@ class VAEMINE(Annealed):
     def bound(self, hidden_MH: Tensor, z_MD: Tensor) -> Tensor:
         """Ihat of one batch: eq. 12, which moves the average of Z, or the Jensen-Shannon bound in its place."""
         if self.config.marginal == "shuffle":
-            order_M = mi.derangement(len(z_MD), torch.default_generator).to(z_MD.device)
+            order_M = mi.derangement(len(z_MD), self.noise.choices).to(z_MD.device)
             f_joint_M, marginal_scores = self.energy.pairs(hidden_MH, z_MD), self.energy.pairs(hidden_MH, z_MD[order_M])
         else:
             marginal_scores = self.energy.all_pairs(hidden_MH, z_MD)
@@ -145,53 +169,78 @@ class VAEMINE(Annealed):
             f_marginal = mi.marginal_scores(marginal_scores, self.config.marginal)
             return mi.jensen_shannon_bound(f_joint_M, f_marginal)
         log_z = mi.log_partition(marginal_scores, self.config.marginal)
-        before = torch.zeros_like(log_z) if self.log_z is None else self.log_z
-        self.log_z = mi.update_log_z(self.log_z, log_z, self.config.xi_decay)
-        log_xi = mi.log_xi(before if self.config.stale_xi else self.log_z, self.config.xi)
-        return mi.tangent_bound(f_joint_M, log_z, log_xi)
+        before = torch.zeros_like(log_z) if self.log_z is None else self.log_z.clone()
+        after = mi.update_log_z(self.log_z, log_z, self.config.xi_decay)
+        self.log_z = after.clone() if self.log_z is None else self.log_z.copy_(after)
+        return mi.tangent_bound(f_joint_M, log_z, mi.log_xi(before if self.config.stale_xi else after, self.config.xi))
 
     def watch(self, f_joint_M: Tensor, marginal_scores: Tensor) -> None:
-        """Note the largest |f| for the error of a diverging run; warn once when f drifts."""
+        """Note the largest |f| for the error of a diverging run, and when f drifts."""
         scores = torch.cat([f_joint_M.detach(), marginal_scores.detach().flatten()]).abs()
-        finite = scores[torch.isfinite(scores)]
-        if len(finite):  # NaN is no JSON, and says nothing: the batch before then does
-            self.largest_energy = float(finite.max())
-        mean = float(f_joint_M.detach().mean())
-        if not self._warned and not math.isnan(mean) and abs(mean) > ENERGY_MEAN_LIMIT:
+        finite = torch.isfinite(scores)
+        # NaN is no JSON, and says nothing: the batch before then does. So it does once the run has diverged.
+        largest = torch.where(finite, scores, -1.0).amax().double()
+        self._largest_energy.copy_(
+            torch.where((largest >= 0) & (self.divergence.found == 0), largest, self._largest_energy)
+        )
+        mean = f_joint_M.detach().mean().double()
+        self._drifted.copy_(torch.where(mean.abs() > ENERGY_MEAN_LIMIT, mean, self._drifted))
+
+    def ask(self) -> None:
+        """Warn once of an energy that drifts. Raises DivergedError."""
+        super().ask()
+        if not self._warned and not math.isnan(mean := float(self._drifted)):
             self._warned = True
             log.warning("the energy drifts: its mean is %.1f (outside [-50, 50]); a run like this often diverges", mean)
 
+    def begin(self, step: int) -> None:
+        """beta, where it is known when it rises."""
+        super().begin(step)
+        steps = self.config.annealing_epochs * self.steps_per_epoch
+        start, end = self.config.beta_start, self.config.beta_end
+        done = (self.divergence.step - self._first_step).clamp_min(0)
+        risen = done >= steps
+        self.beta.copy_(torch.where(risen, end, start + (end - start) * done / steps))
+
     def update(self, batch: Batch, step: int) -> Losses:
         """The energy's extra steps, then one step of everything."""
+        self.begin(step)
         if self.config.energy_trained and len(batch) > 1:
             for _ in range(self.config.energy_steps - 1):
-                self.update_energy(batch)
-        losses = super().update(batch, step)
-        if step < self.first_step and self.bound_name in losses.extra:
-            self.listen(float(losses.extra[self.bound_name].detach()), step)
-        return losses
+                self.perform("energy", self.optimise_energy, batch)
+        return self.perform("joint", self.optimise, batch)
 
-    def listen(self, bound: float, step: int) -> None:
+    def optimise(self, batch: Batch) -> Taken:
+        """A step of everything, after which beta may rise."""
+        taken = super().optimise(batch)
+        if self.bound_name in taken.losses.extra:
+            self.listen(taken.losses.extra[self.bound_name])
+        return taken
+
+    def listen(self, bound: Tensor) -> None:
         """Let beta rise from the next step on if Ihat has risen. Where f is 0 the encoder hears nothing, and in a
         collapsed code f finds nothing: an annealing that did not wait could be over before the energy has begun."""
         independent = 0.0 if self.config.divergence == "kl" else -2 * math.log(2)
-        self.average_estimate = AVERAGING * self.average_estimate + (1 - AVERAGING) * (bound - independent)
-        if self.average_estimate > RISEN:
-            self.first_step = step + 1
+        average = AVERAGING * self._average_estimate + (1 - AVERAGING) * (bound.double() - independent)
+        held = self.divergence.step < self._first_step
+        self._average_estimate.copy_(torch.where(held, average, self._average_estimate))
+        rises = held & (average > RISEN)
+        self._first_step.copy_(torch.where(rises, self.divergence.step + 1, self._first_step))
 
-    def update_energy(self, batch: Batch) -> None:
+    def optimise_energy(self, batch: Batch) -> Taken:
         """One step of the energy alone, at fresh samples of the posteriors."""
         with torch.no_grad():
             code = self.encode(batch)
         self.optimizers["energy"].zero_grad(set_to_none=True)
-        (-self.bound(code.hidden_BH, code.z_BD)).backward()  # type: ignore[no-untyped-call]
-        self.step_clipped("energy", {"energy": list(self.energy.parameters())})
+        bound = self.bound(code.hidden_BH, code.z_BD)
+        (-bound).backward()  # type: ignore[no-untyped-call]
+        norms = self.step_clipped({"energy": {"energy": list(self.energy.parameters())}})
+        return Taken(Losses(-bound.detach(), -bound.detach()), norms)
 
-    def apply_gradients(self) -> None:
-        """The main step, then the energy's with its own clip."""
-        super().apply_gradients()
-        if self.config.energy_trained and any(p.grad is not None for p in self.energy.parameters()):
-            self.step_clipped("energy", {"energy": list(self.energy.parameters())})
+    def groups(self) -> dict[str, dict[str, list[nn.Parameter]]]:
+        """The main ones, and the energy's, clipped by itself."""
+        energy = {"energy": {"energy": list(self.energy.parameters())}} if self.config.energy_trained else {}
+        return super().groups() | energy
 
     def state(self) -> dict[str, Any]:
         """The averages of log Z and Ihat, exactly (hexadecimal), and when beta may rise."""
@@ -206,8 +255,8 @@ class VAEMINE(Annealed):
         """See `state`."""
         device = self.network.device
         self.log_z = None if state["log_z"] is None else torch.tensor(float.fromhex(state["log_z"]), device=device)
-        self.average_estimate = float.fromhex(state["average_estimate"])
-        self.first_step = state["first_step"]
+        self._average_estimate.fill_(float.fromhex(state["average_estimate"]))
+        self._first_step.fill_(state["first_step"])
         self._warned = state["warned"]
 
 
