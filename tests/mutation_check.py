@@ -36,6 +36,28 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # --- what a GPU notices later
+    Mutant(
+        "the last value that is not finite is remembered, not the first",
+        "textvae/divergence.py",
+        "first = broken & (self.found == 0)",
+        "first = broken",
+        "textvae/test_divergence.py",
+    ),
+    Mutant(
+        "a step that diverged changes the weights where it is asked about later",
+        "textvae/objectives/base.py",
+        "optimizer.found_inf = self.divergence.found  # type: ignore[attr-defined]",
+        "pass",
+        "textvae/test_divergence.py",
+    ),
+    Mutant(
+        "a divergence that was noticed later has the step at which it was asked about",
+        "textvae/training.py",
+        "if error.step is None else error.step + 1",
+        "",
+        "textvae/test_divergence.py",
+    ),
     Mutant(
         "a full disk leaves the lock of an output behind",
         "textvae/outputs.py",
@@ -179,8 +201,8 @@ MUTANTS = [
     Mutant(
         "the posterior is read off the last position, padding or not",
         "textvae/networks.py",
-        "states_BTH[rows_B, batch.lengths_B - 1]",
-        "states_BTH[rows_B, -1]",
+        "(batch.lengths_B - 1)[:, None, None]",
+        "torch.full_like(batch.lengths_B, states_BTH.shape[1] - 1)[:, None, None]",
         "textvae/test_networks.py",
     ),
     Mutant(
@@ -193,8 +215,8 @@ MUTANTS = [
     Mutant(
         "dropout is active in evaluation",
         "textvae/networks.py",
-        "return F.dropout(states_BTH, self.dropout, self.training)",
-        "return F.dropout(states_BTH, self.dropout)",
+        "return dropout(value, self.dropout, self.generator) if self.training else value",
+        "return dropout(value, self.dropout, self.generator)",
         "textvae/test_networks.py",
     ),
     Mutant(
@@ -236,21 +258,21 @@ MUTANTS = [
     Mutant(
         "beta never waits for the energy",
         "textvae/objectives/vae_mine.py",
-        "self.first_step = self.config.hold_steps",
-        "self.first_step = 0",
+        "self._first_step = self.scalar(self.config.hold_steps)",
+        "self._first_step = self.scalar(0)",
         "textvae/test_robustness.py",
     ),
     Mutant(
         "beta waits to the end of the hold, whatever the energy hears",
         "textvae/objectives/vae_mine.py",
-        "if self.average_estimate > RISEN:",
-        "if self.average_estimate > 100 * RISEN:",
+        "rises = held & (average > RISEN)",
+        "rises = held & (average > 100 * RISEN)",
         "textvae/test_objectives.py",
     ),
     Mutant(
         "a hold that has ended is forgotten by a resume",
         "textvae/objectives/vae_mine.py",
-        'self.first_step = state["first_step"]',
+        'self._first_step.fill_(state["first_step"])',
         "pass",
         "textvae/test_objectives.py",
     ),
@@ -320,8 +342,8 @@ MUTANTS = [
     Mutant(
         "a window as good as the one before ends the inner loop",
         "textvae/objectives/lagging.py",
-        "if loss / words > before:",
-        "if loss / words >= before:",
+        "if mean > before:",
+        "if mean >= before:",
         "textvae/test_systems.py",
     ),
     Mutant(
@@ -385,15 +407,15 @@ MUTANTS = [
     Mutant(
         "the xi of the batch before is this batch's",
         "textvae/objectives/vae_mine.py",
-        "before if self.config.stale_xi else self.log_z",
-        "self.log_z",
+        "before if self.config.stale_xi else after",
+        "after",
         "textvae/test_variants.py",
     ),
     Mutant(
         "a frozen energy is trained",
         "textvae/objectives/vae_mine.py",
-        "if self.config.energy_trained and any(",
-        "if any(",
+        'energy = {"energy": {"energy": list(self.energy.parameters())}} if self.config.energy_trained else {}',
+        'energy = {"energy": {"energy": list(self.energy.parameters())}}',
         "textvae/test_variants.py",
     ),
     Mutant(
@@ -570,7 +592,7 @@ MUTANTS = [
     Mutant(
         "a training that goes on has fresh optimisers",
         "textvae/training.py",
-        'optimizer.load_state_dict(state["optimizers"][name])',
+        'optimizer.load_state_dict(of_this_device(state["optimizers"][name], optimizer))',
         "pass",
         "textvae/test_training.py",
     ),
