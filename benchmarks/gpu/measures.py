@@ -30,8 +30,26 @@ from benchmarks.gpu.workload import (
     tokens_between,
 )
 from textvae.config import EvaluationSettings, SamplingSettings, TrainingSettings
+from textvae.errors import StoppedError
 from textvae.generation import prior_samples
+from textvae.state import StopRequest
 from textvae.training import Trainer
+
+try:
+    from textvae.side_by_side import take_turns
+except ImportError:
+
+    def take_turns(tasks: Any, at_once: int) -> Any:
+        """Until the module is there."""
+        left = dict(enumerate(tasks))
+        while left:
+            for number, task in list(left.items()):
+                try:
+                    next(task)
+                except StoppedError as error:
+                    del left[number]
+                    yield number, error
+
 
 SEVEN = ("lstm_lm", "vae_05", "vae_bow", "infovae", "cyclical", "lagging", "vae_mine")
 JOINT = {"aggressive": False}
@@ -123,12 +141,11 @@ def together(work: Workload, runs: list[tuple[str, int]], few_lengths: bool = Fa
     cleared()
     corpus = work.few_lengths if few_lengths else None
     trainers = [work.trainer(system, seed=seed, corpus=corpus) for system, seed in runs]
-    turns = Turns(trainers)
     started = time.perf_counter()
-    turns.run(steps=work.sizes.warm // (4 if few_lengths else 1), seconds=15 * work.sizes.seconds)
+    turns(trainers, 15 * work.sizes.seconds, work.sizes.warm // (4 if few_lengths else 1))
     warm_s, before = time.perf_counter() - started, list(map(trained_tokens, trainers))
     started = time.perf_counter()
-    turns.run(seconds=work.sizes.seconds)
+    turns(trainers, work.sizes.seconds)
     seconds = time.perf_counter() - started
     tokens = [after - start for after, start in zip(map(trained_tokens, trainers), before, strict=True)]
     names = [system if len(set(runs)) == len(SEVEN) else f"{system} {seed}" for system, seed in runs]
@@ -151,28 +168,29 @@ def trained_tokens(trainer: Trainer) -> int:
     return trainer.at.epoch * whole + tokens_between(trainer, 0, trainer.at.position)
 
 
-class Turns:
-    """Trainings that take turns in this process: the one that has had the least time is next."""
+def turns(trainers: list[Trainer], seconds: float, steps: int | None = None) -> None:
+    """Let trainings take turns in this process for so many seconds, or until one has taken so many steps."""
+    stop = AllUntil(trainers, time.perf_counter() + seconds, steps)
+    for trainer in trainers:
+        trainer.stop = stop
+    for _, ended in take_turns([trainer.steps() for trainer in trainers], len(trainers)):
+        if not isinstance(ended, StoppedError):
+            raise RuntimeError(f"a training ended: {ended}")
+    synchronise()
 
-    def __init__(self, trainers: list[Trainer]) -> None:
-        self.trainings = [trainer.steps() for trainer in trainers]
-        self.streams = [torch.cuda.Stream() for _ in trainers] if CUDA else []
-        self.had = [0.0] * len(trainers)
-        self.taken = [0] * len(trainers)
 
-    def run(self, seconds: float, steps: int | None = None) -> None:
-        """Until all have taken `steps` more steps, or `seconds` are over. LaggingVAE's step is a hundred."""
-        start, goal = time.perf_counter(), None if steps is None else max(self.taken) + steps
-        while time.perf_counter() - start < seconds:
-            if goal is not None and max(self.taken) >= goal:
-                break
-            number = min(range(len(self.trainings)), key=self.had.__getitem__)
-            before = time.perf_counter()
-            with torch.cuda.stream(self.streams[number] if self.streams else None):
-                next(self.trainings[number])
-            self.had[number] += time.perf_counter() - before
-            self.taken[number] += 1
-        synchronise()
+class AllUntil(StopRequest):
+    """Ends all trainings at a time, or when one has taken so many steps."""
+
+    def __init__(self, trainers: list[Trainer], end: float, steps: int | None) -> None:
+        self.trainers, self.end = trainers, end
+        self.goal = None if steps is None else max(trainer.at.step for trainer in trainers) + steps
+
+    def reason(self) -> StoppedError | None:
+        """Asked before each step."""
+        over = time.perf_counter() >= self.end
+        over = over or (self.goal is not None and max(trainer.at.step for trainer in self.trainers) >= self.goal)
+        return StoppedError("measured") if over else None
 
 
 def in_processes(work: Workload, plan: dict[str, Any]) -> dict[str, Any]:

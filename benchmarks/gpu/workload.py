@@ -301,14 +301,16 @@ class Until(StopRequest):
 def advance(trainer: Trainer, pace: StopRequest) -> Outcome | None:
     """Train until `pace` says stop (None), or to the end."""
     trainer.stop = pace
+    outcome = None
     with suppress(StoppedError):
-        return trainer.run()
-    return None
+        outcome = trainer.run()
+    synchronise()  # a training has a stream of its own
+    return outcome
 
 
 def tokens_between(trainer: Trainer, first: int, last: int) -> int:
     """Target tokens of the epoch's batches `first` to `last` - 1."""
-    batches = trainer.batches[first:last]
+    batches = trainer.batches_of_epoch(trainer.at.epoch)[first:last]
     return sum(int(trainer.train.lengths[batch].sum()) + len(batch) for batch in batches)
 
 
