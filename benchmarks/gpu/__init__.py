@@ -1,0 +1,1 @@
+"""What a GPU keeps and what it is worth: `python -m benchmarks.gpu`."""
