@@ -56,7 +56,7 @@ class Divergence:
         names = tuple(values)
         if names not in self._known_names:
             self._known_names.append(names)
-        found = torch.stack([value.detach().double() for value in values.values()])
+        found = torch.stack([value.detach() for value in values.values()]).double()
         broken = torch.isfinite(found).all().logical_not()
         first = broken & (self.found == 0)
         kept = self._values[: len(found)]

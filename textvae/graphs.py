@@ -7,7 +7,9 @@ its batch (weights, moments, beta, the seed of its noise) lives in tensors that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +35,7 @@ class Graphs:
     Args: device; generator, of the noise, which a graph must know to draw new numbers at every replay.
     """
 
-    def __init__(self, device: torch.device, generator: torch.Generator | None) -> None:
+    def __init__(self, device: torch.device, generator: torch.Generator) -> None:
         self.generator = generator
         self.enabled = device.type == "cuda"
         """Whether steps are captured at all."""
@@ -67,10 +69,20 @@ class Graphs:
     def _capture(self, step: Callable[[Batch], Result], batch: Batch) -> _Captured[Result]:
         own = Batch(batch.tokens_BT.clone(), batch.lengths_B.clone(), batch.indices, batch.target_tokens)
         graph = torch.cuda.CUDAGraph()
-        if self.generator is not None:
-            graph.register_generator_state(self.generator)
-        # Of this thread only: another one (a progress bar's, MLflow's) may do what it likes meanwhile.
+        graph.register_generator_state(self.generator)
         stream = torch.cuda.current_stream()
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+        with uncollected(), torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
             result = step(own)
         return _Captured(graph, own, result)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is collected in the block: a dead training's graph may be in it, whose end would spoil a capture."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

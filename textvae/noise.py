@@ -7,24 +7,23 @@ from torch import Tensor
 
 
 class Noise:
-    """The generators of one training, seeded at every step.
+    """The generators of one training, seeded at every step: its own, so that trainings can take turns within a step.
 
-    On a CPU torch's global one. On a GPU a training has one of its own there for noise, and one on the CPU for choices:
-    trainings that take turns would seed the global one in between, and a CUDA graph reads its seed on the device,
-    where another training's may stand already.
+    (On a GPU they must be. A CUDA graph reads its generator's seed on the device, where another training's may be
+    written before it has.)
+
+    Args: device; own, False for torch's global ones.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        own = device.type == "cuda"
-        self.generator: torch.Generator | None = torch.Generator(device) if own else None
-        """Of tensors on the device; None: the global one."""
-        self.choices: torch.Generator = torch.Generator() if own else torch.default_generator
+    def __init__(self, device: torch.device, own: bool = True) -> None:
+        self.choices = torch.Generator() if own else torch.default_generator
         """Of what is decided on the CPU."""
+        self.generator = self.choices if device.type == "cpu" else torch.Generator(device)
+        """Of tensors on the device."""
 
     def seed(self, seed: int) -> None:
         """Begin both anew."""
-        if self.generator is not None:
-            self.generator.manual_seed(seed)
+        self.generator.manual_seed(seed)
         self.choices.manual_seed(seed)
 
     def normal_like(self, value: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 CHUNK_ROWS = 1024
-CHUNK_ROWS_CUDA = 2048
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -75,9 +74,7 @@ def linear_cross_entropy(
 
 
 def _chunks(rows_RH: Tensor) -> list[slice]:
-    """Of rows whose logits fit: in the caches of a CPU, in a share of a GPU that several runs have."""
-    size = CHUNK_ROWS_CUDA if rows_RH.is_cuda else CHUNK_ROWS
-    return [slice(start, start + size) for start in range(0, len(rows_RH), size)]
+    return [slice(start, start + CHUNK_ROWS) for start in range(0, len(rows_RH), CHUNK_ROWS)]
 
 
 def _cross_entropy(logits_RV: Tensor, targets_R1: Tensor) -> Tensor:

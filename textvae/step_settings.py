@@ -42,7 +42,7 @@ class TrainingSettings(Frozen):
     max_decays: Times = 5
     """Training ends at this many decays."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["tf32", "float32"] = "float32"
+    precision: Literal["tf32", "float32"] = "tf32"
     """Of a GPU's matrix products in training: 10 bits of mantissa, or 23, as validation and CPUs always have."""
     iw_sentences: Count = 200
     """Validation sentences (chosen by a hash) for the NLL-IW after each epoch."""

@@ -8,7 +8,7 @@ bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,7 @@ from textvae.objectives import objective_class
 from textvae.objectives.base import Losses, Objective
 from textvae.progress import Progress, progress
 from textvae.state import StateStore, StopRequest
+from textvae.turns import Turns, Working, run_out
 
 Weights = dict[str, torch.Tensor]
 STEPS_BETWEEN_REPORTS = 50
@@ -104,6 +105,8 @@ class Trainer:
         self.device = resolve_device(self.training.device)
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         """Of its own: trainings that take turns overlap."""
+        self.last: torch.cuda.Event | None = None
+        """Behind the last step."""
         self.at = Position()
         self.sums = EpochSums(self.device)
         self.curves: list[dict[str, Any]] = []
@@ -151,16 +154,11 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to the end, or to the first non-finite loss. Raises TimeLimitError, TerminatedError: state saved."""
-        steps = self.steps()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                outcome: Outcome = end.value
-                return outcome
+        return run_out(self.steps())
 
-    def steps(self) -> Generator[None, None, Outcome]:
-        """`run`, one step of the training at a time, for whoever lets several trainings take turns."""
+    def steps(self) -> Turns[Outcome]:
+        """`run`, one step of the training at a time (or a part of one, where steps are long), for whoever lets several
+        trainings take turns."""
         with self.turn():
             self.resume()
         remaining = (self.training.epochs - self.at.epoch) * self.train.target_tokens
@@ -205,22 +203,30 @@ class Trainer:
             selected = {}  # diverged before a first validation: nothing was selected
         return Outcome(self.network, self.best, self.best_iw, self.curves, selected, failure)
 
-    def run_epoch(self, bar: Progress) -> Iterator[None]:
+    def run_epoch(self, bar: Progress) -> Turns[None]:
         """The rest of an epoch's steps, one at a time."""
         self.batches.arrange(self.batches_of_epoch(self.at.epoch))
         while self.at.position < len(self.batches):
             with self.turn():
                 self.stop_or_save(bar)
-                self.step(bar)
-            yield
+                batch = self.batches[self.at.position]
+                self.network.train()
+                self.noise.seed(stream(self.seed, self.at.step))
+                self.objective.gradient_norms.clear()
+                turns = self.objective.turns(batch, self.at.step)
+            losses = None
+            while losses is None:
+                with self.turn():
+                    try:
+                        working = next(turns)
+                    except StopIteration as end:
+                        losses = end.value
+                        self.count(batch, losses, bar)
+                        working = self.queued()
+                yield working
 
-    def step(self, bar: Progress) -> None:
-        """One step."""
-        batch = self.batches[self.at.position]
-        self.network.train()
-        self.noise.seed(stream(self.seed, self.at.step))
-        self.objective.gradient_norms.clear()
-        losses = self.objective.update(batch, self.at.step)
+    def count(self, batch: Batch, losses: Losses, bar: Progress) -> None:
+        """A step is done."""
         norms = {f"grad_norm_{name}": norm for name, norm in self.objective.gradient_norms.items()}
         self.sums.add({**losses.terms(), **norms}, len(batch))
         self.at.step += 1
@@ -230,6 +236,14 @@ class Trainer:
             self.objective.ask()
             if self.store is not None:
                 self.report(bar)
+
+    def queued(self) -> Working | None:
+        """The end of the step before this one: a GPU that is not there yet has enough to do."""
+        if self.stream is None:
+            return None
+        before, self.last = self.last, torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.last.record(self.stream)
+        return before
 
     def note(self, losses: Losses) -> str:
         """What a progress bar shows beside the rate."""

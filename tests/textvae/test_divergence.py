@@ -92,7 +92,7 @@ def test_a_diverging_training_ends_with_the_same_account_and_without_the_step_th
         training = settings.training.model_copy(update={"optimizer": optimizer})
         broken = trainer(settings.model_copy(update={"training": training}))
         steps = broken.steps()
-        for _ in range(3):
+        while broken.at.step < 3:
             next(steps)
         with torch.no_grad():
             broken.network.decoder.output.weight[0, 0] = math.nan

@@ -26,6 +26,7 @@ from textvae.objectives import objective_class, objective_names
 from textvae.objectives.base import Losses, Objective
 from textvae.state import StateStore, StopRequest
 from textvae.training import Outcome, Trainer, stream
+from textvae.turns import Turns
 from textvae.vocabulary import BOS, UNK
 
 SYSTEMS = objective_names()
@@ -231,14 +232,14 @@ def test_an_epoch_takes_each_batch_once_in_training_mode(monkeypatch: pytest.Mon
     seen: list[int] = []
     streams: list[int] = []
 
-    def spy(self: Objective, batch: Any, step: int) -> Losses:
+    def spy(self: Objective, kind: str, act: Any, batch: Any) -> Losses:
         assert self.network.training
-        streams.append(torch.initial_seed())
+        streams.append(self.noise.choices.initial_seed())
         seen.extend(batch.indices.tolist())
         assert batch.tokens_BT.tolist() == collate(tiny_corpus().train, batch.indices).tokens_BT.tolist()
         return Losses(torch.tensor(1.0), torch.tensor(1.0))
 
-    monkeypatch.setattr(Objective, "update", spy)
+    monkeypatch.setattr(Objective, "perform", spy)
     trainer(train_settings("vae_05", epochs=2)).run()
     assert sorted(seen[:41]) == sorted(seen[41:]) == list(range(41))
     assert seen[:41] != seen[41:]
@@ -252,7 +253,7 @@ def test_a_random_batch_is_one_of_the_epochs() -> None:
     groups = {frozenset(batch.tolist()) for batch in drawing.batches.batches}
 
     def drawn(seed: int) -> list[frozenset[int]]:
-        torch.manual_seed(seed)
+        drawing.noise.seed(seed)
         return [frozenset(drawing.draw_batch().indices.tolist()) for _ in range(60)]
 
     assert set(drawn(1)) == groups
@@ -363,15 +364,15 @@ def test_training_ends_after_its_epochs_otherwise() -> None:
 
 def poison(trained: Trainer, step: int, name: str) -> None:
     """Make a weight NaN before a step (0-based)."""
-    update = trained.objective.update
+    turns = trained.objective.turns
 
-    def poisoned(batch: Any, at: int) -> Losses:
+    def poisoned(batch: Any, at: int) -> Turns[Losses]:
         if at == step:
             with torch.no_grad():
                 trained.network.get_parameter(name)[0, 0] = math.nan
-        return update(batch, at)
+        return (yield from turns(batch, at))
 
-    trained.objective.update = poisoned  # type: ignore[method-assign]
+    trained.objective.turns = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -401,16 +402,16 @@ def test_a_run_that_diverges_before_its_first_validation_has_selected_nothing() 
 def test_a_validation_that_is_not_finite_is_a_divergence_too(system: str) -> None:
     """The last step of an epoch can spoil the weights: its own loss was still finite."""
     trained = trainer(train_settings(system, epochs=EPOCHS))
-    update = trained.objective.update
+    turns = trained.objective.turns
 
-    def spoiling(batch: Any, step: int) -> Losses:
-        losses = update(batch, step)
+    def spoiling(batch: Any, step: int) -> Turns[Losses]:
+        losses = yield from turns(batch, step)
         if step == 2 * STEPS_PER_EPOCH - 1:
             with torch.no_grad():
                 trained.network.decoder.output.weight.fill_(math.nan)
         return losses
 
-    trained.objective.update = spoiling  # type: ignore[method-assign]
+    trained.objective.turns = spoiling  # type: ignore[method-assign]
     outcome = trained.run()
     assert outcome.failure is not None
     assert outcome.failure["epoch"] == 2

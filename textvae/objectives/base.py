@@ -22,6 +22,7 @@ from textvae.networks import Kind, Network, reparameterised
 from textvae.noise import Noise
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
+from textvae.turns import Turns, run_out
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Objective:
         training: optimiser settings.
         steps_per_epoch: how schedules given in epochs become steps.
         draw: a random training batch, for the systems that need more than the current one.
-        noise: the training's; by default a new one of the network's device.
+        noise: the training's; by default torch's global one.
 
     A step must not ask a GPU anything, and what it keeps there it changes in place (textvae/graphs.py).
     """
@@ -108,7 +109,7 @@ class Objective:
     ) -> None:
         self.config, self.network, self.training = config, network, training
         self.steps_per_epoch, self.draw = steps_per_epoch, draw
-        self.noise = noise or Noise(network.device)
+        self.noise = noise or Noise(network.device, own=False)
         self.graphs = Graphs(network.device, self.noise.generator)
         self.divergence = Divergence(network.device, lambda: self.largest_energy)
         self.beta = torch.zeros((), dtype=network.decoder.output.weight.dtype, device=network.device)
@@ -170,6 +171,11 @@ class Objective:
     def update(self, batch: Batch, step: int) -> Losses:
         """One optimisation step on a batch. A non-finite loss never reaches the weights: where the step is waited for
         (on a CPU) this raises DivergedError, else `ask` does."""
+        return run_out(self.turns(batch, step))
+
+    def turns(self, batch: Batch, step: int) -> Turns[Losses]:
+        """`update`, which pauses where it is long: other trainings may take their turns."""
+        yield from ()
         self.begin(step)
         return self.perform("joint", self.optimise, batch)
 

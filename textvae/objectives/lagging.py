@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
 from textvae.strict import Times
+from textvae.turns import Turns, awaited
 
 
 class LaggingVAE(Annealed):
@@ -44,17 +45,17 @@ class LaggingVAE(Annealed):
         reconstruction = self.reconstruct(batch, code.z_BD)
         return Losses(reconstruction + beta * code.kl, reconstruction, code.kl)
 
-    def update(self, batch: Batch, step: int) -> Losses:
+    def turns(self, batch: Batch, step: int) -> Turns[Losses]:
         """A joint step; while aggressive the inner loop, then a decoder-only step on the current batch."""
         if not self.aggressive:
-            return super().update(batch, step)
+            return (yield from super().turns(batch, step))
         self.begin(step)
-        self.train_encoder(batch)
+        yield from self.train_encoder(batch)
         assert self.network.encoder is not None
         with frozen(self.network.encoder):
             return self.perform("decoder", self.optimise, batch)
 
-    def train_encoder(self, batch: Batch) -> None:
+    def train_encoder(self, batch: Batch) -> Turns[None]:
         """Encoder-only steps: the first on the current batch, the others on random ones."""
         before, words = math.inf, 0
         loss = torch.zeros((), dtype=torch.float64, device=self.network.device)
@@ -64,11 +65,13 @@ class LaggingVAE(Annealed):
                 loss += losses.total.double() * len(batch)
                 words += batch.target_tokens
                 if inner % self.config.window == 0:
-                    mean = float(loss) / words
+                    mean = (yield from awaited(loss)) / words
                     if mean > before:
                         return
                     before, words = mean, 0
                     loss.zero_()
+                else:
+                    yield None
                 batch = self.draw()
 
     def settled(self, step: int) -> bool:

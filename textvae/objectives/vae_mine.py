@@ -19,6 +19,7 @@ from textvae import mutual_information as mi
 from textvae.corpus import Batch
 from textvae.objectives.base import Annealed, AnnealedConfig, Code, Losses, Taken
 from textvae.strict import Rate, Size, Steps, Times, Weight
+from textvae.turns import Turns
 
 ENERGY_MEAN_LIMIT = 50.0
 RISEN = 0.2
@@ -202,12 +203,13 @@ class VAEMINE(Annealed):
         risen = done >= steps
         self.beta.copy_(torch.where(risen, end, start + (end - start) * done / steps))
 
-    def update(self, batch: Batch, step: int) -> Losses:
+    def turns(self, batch: Batch, step: int) -> Turns[Losses]:
         """The energy's extra steps, then one step of everything."""
         self.begin(step)
         if self.config.energy_trained and len(batch) > 1:
             for _ in range(self.config.energy_steps - 1):
                 self.perform("energy", self.optimise_energy, batch)
+                yield None
         return self.perform("joint", self.optimise, batch)
 
     def optimise(self, batch: Batch) -> Taken:
