@@ -1,4 +1,7 @@
-"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere (logs, Kubeflow)."""
+"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere (logs, Kubeflow).
+
+Work that goes on side by side in one process has a bar each, one below the other.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ class Progress:
         self.done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = bar
-        self._task: TaskID | None = None
+        self.task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(name, total=total, unit=unit, rate="", note="")
+            self.task = bar.add_task(name, total=total, unit=unit, rate="", note="")
 
     @property
     def rate(self) -> float:
@@ -41,8 +44,8 @@ class Progress:
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units; `note` is shown behind the rate (a loss, say)."""
         self.done += count
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=note)
+        if self._bar is not None and self.task is not None:
+            self._bar.update(self.task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=note)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._print_line(note)
@@ -57,19 +60,51 @@ class Progress:
         print(f"{self.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
+class _Terminal:
+    """The terminal's bars: two displays would overwrite each other, so there is one while there is any bar."""
+
+    def __init__(self) -> None:
+        self.display: RichProgress | None = None
+        self.bars = 0
+
+    def begin(self) -> RichProgress:
+        """The display, for one bar more."""
+        if self.display is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self.display = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self.display.start()
+        self.bars += 1
+        return self.display
+
+    def end(self, bar: Progress) -> None:
+        """Take a bar away; with the last one the display goes."""
+        assert self.display is not None
+        assert bar.task is not None
+        self.bars -= 1
+        self.display.remove_task(bar.task)
+        if self.bars == 0:
+            self.display.stop()
+            self.display = None
+
+
+_terminal = _Terminal()
+
+
 @contextmanager
 def progress(name: str, total: int | None, unit: str) -> Iterator[Progress]:
     """A `Progress` for a block of work: `with progress("sample", 1000, "sentences") as bar: bar.advance(10)`."""
     if not sys.stderr.isatty():
         yield Progress(name, total, unit, None)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Progress(name, total, unit, bar)
+    bar = Progress(name, total, unit, _terminal.begin())
+    try:
+        yield bar
+    finally:
+        _terminal.end(bar)
