@@ -161,7 +161,8 @@ class Step:
         """The step as a Kubeflow container component: the same command and options in `image`.
 
         A repeated input arrives as one list of artifacts, or as `arrivals` says: its name -> names of the component's
-        inputs -> "inputs" for a list (dsl.Collected), "input" for a single artifact.
+        inputs -> "inputs" for a list (dsl.Collected), "input" for a single artifact. An input without any does not
+        arrive.
         """
         from kfp import dsl
 

@@ -1,13 +1,15 @@
 """The experiment as one Kubeflow pipeline, made of the steps' own components.
 
 Per data set: fetch -> preprocess -> for each (system, seed): train -> evaluate, examples, sample -> ngram, and gather,
-which makes one folder of the run's results; then report -> publish over everything. The steps and their edges are those
+which makes one folder of the run's results; then report -> publish over everything. Where the cluster's `runs_per_gpu`
+is above 1, train_group trains so many runs on one GPU, and train writes each out. The steps and their edges are those
 of dvc.yaml, with the settings resolved at submission instead of by its stage `settings`;
 tests/pipelines/test_kubeflow.py holds the list of differences.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ from components.report import report
 from components.sample import sample
 from components.settings import resolve
 from components.train import train
+from components.train_group import train_group
 from pipelines.cluster.resources import Cluster
-from textvae.config import Grid, Params
+from textvae.config import Grid, Params, TrainGroupSettings
 
 STEPS = {
-    step.name: step for step in (fetch, preprocess, train, evaluate, sample, examples, ngram, gather, report, publish)
+    step.name: step
+    for step in (fetch, preprocess, train_group, train, evaluate, sample, examples, ngram, gather, report, publish)
 }
 RUN_STEPS = ("train", "evaluate", "sample", "examples", "ngram")
 NAME = "textvae"
@@ -47,13 +51,17 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     settings = {name: json.dumps(content, sort_keys=True) for name, content in resolve(params).items()}
     grid = params.grid
 
-    def per_dataset(name: str, kind: str) -> dict[str, str]:
-        return {f"{name}_{number}": kind for number, _ in enumerate(grid.datasets, start=1)}
+    groups = {dataset: list(grouped(grid, dataset, settings, cluster.runs_per_gpu)) for dataset in grid.datasets}
+    loops = sum(len(of_dataset) for of_dataset in groups.values())
 
-    runs = per_dataset("run", "inputs")
-    arrivals = {
-        "report": {"runs": runs, "corpora": per_dataset("corpus", "input")},
-        "publish": {"runs": runs, "models": per_dataset("model", "inputs")},
+    def numbered(name: str, kind: str, how_many: int) -> dict[str, str]:
+        return {f"{name}_{number}": kind for number in range(1, how_many + 1)}
+
+    runs = numbered("run", "inputs", loops)
+    arrivals: dict[str, dict[str, dict[str, str]]] = {
+        "train": {"finished": {"finished": "input"} if cluster.runs_per_gpu > 1 else {}},
+        "report": {"runs": runs, "corpora": numbered("corpus", "input", len(grid.datasets))},
+        "publish": {"runs": runs, "models": numbered("model", "inputs", loops)},
     }
     components = {
         name: step.container_component(cluster.image(name, tag), arrivals.get(name)) for name, step in STEPS.items()
@@ -69,30 +77,37 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
         gathered: dict[str, Any] = {}
         models: dict[str, Any] = {}
         corpora: dict[str, Any] = {}
-        for number, dataset in enumerate(grid.datasets, start=1):
+        loop_numbers = count(1)
+        for dataset_number, dataset in enumerate(grid.datasets, start=1):
             fetched = run("fetch", settings=settings[f"{dataset}/fetch"])
             fetched.set_display_name(f"fetch {dataset}")
             raw = fetched.outputs["raw"]
             preprocessed = run("preprocess", raw=raw, settings=settings[f"{dataset}/preprocess"])
             corpus = preprocessed.set_display_name(f"preprocess {dataset}").outputs["corpus"]
-            corpora[f"corpus_{number}"] = corpus
-            items = loop_items(grid, dataset, settings)
-            with dsl.ParallelFor(items, name=f"runs {dataset}", parallelism=cluster.parallel_runs) as item:
-                # kfp takes all values of an item to be of the first one's type; at run time the JSON says it.
-                item.seed.channel_type = "int"
-                trained = run("train", corpus=corpus, settings=item.train, seed=item.seed)
-                model = trained.outputs["model"]
-                tasks = {
-                    "train": trained,
-                    "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
-                    "sample": run("sample", model=model, settings=item.sample),
-                    "examples": run("examples", model=model, corpus=corpus, settings=item.examples),
-                }
-                samples = tasks["sample"].outputs["samples"]
-                tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
-                results = {name: tasks[step].outputs[output] for name, (step, output) in run_results().items()}
-                gathered[f"run_{number}"] = run("gather", **results).outputs["run"]
-            models[f"model_{number}"] = model
+            corpora[f"corpus_{dataset_number}"] = corpus
+            for group_number, (items, group) in enumerate(groups[dataset], start=1):
+                name, finished = dataset, {}
+                if group is not None:
+                    name = f"{dataset} {group_number}"
+                    together = run("train_group", corpus=corpus, settings=group).set_display_name(f"train_group {name}")
+                    finished = {"finished": together.outputs["finished"]}
+                with dsl.ParallelFor(items, name=f"runs {name}", parallelism=cluster.parallel_runs) as item:
+                    # kfp takes all values of an item to be of the first one's type; at run time the JSON says it.
+                    item.seed.channel_type = "int"
+                    trained = run("train", corpus=corpus, settings=item.train, seed=item.seed, **finished)
+                    model = trained.outputs["model"]
+                    tasks = {
+                        "train": trained,
+                        "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
+                        "sample": run("sample", model=model, settings=item.sample),
+                        "examples": run("examples", model=model, corpus=corpus, settings=item.examples),
+                    }
+                    samples = tasks["sample"].outputs["samples"]
+                    tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
+                    results = {name: tasks[step].outputs[output] for name, (step, output) in run_results().items()}
+                    number = next(loop_numbers)
+                    gathered[f"run_{number}"] = run("gather", **results).outputs["run"]
+                models[f"model_{number}"] = model
 
         def collected(outputs: dict[str, Any]) -> dict[str, Any]:  # the compiler changes a Collected: never share one
             return {name: dsl.Collected(output) for name, output in outputs.items()}
@@ -108,6 +123,21 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
         )
 
     return pipeline
+
+
+def grouped(
+    grid: Grid, dataset: str, settings: Mapping[str, str], runs_per_gpu: int
+) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+    """The items of each loop of a data set, and where its runs are trained side by side the settings of that step."""
+    items = loop_items(grid, dataset, settings)
+    if runs_per_gpu == 1:
+        yield items, None
+        return
+    for first in range(0, len(items), runs_per_gpu):
+        group = items[first : first + runs_per_gpu]
+        runs = [{"settings": json.loads(item["train"]), "seed": item["seed"]} for item in group]
+        content = TrainGroupSettings.model_validate({"runs": runs, "at_once": runs_per_gpu}).model_dump()
+        yield group, json.dumps(content, sort_keys=True)
 
 
 def loop_items(grid: Grid, dataset: str, settings: Mapping[str, str]) -> list[dict[str, Any]]:

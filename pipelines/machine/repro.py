@@ -4,6 +4,7 @@
 the report.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -107,6 +108,7 @@ def in_cache(repo: Repo, stage: Stage) -> bool:
         stage.save_deps()  # in memory, as everything here
         for out in stage.outs:  # dvc.lock knows what came of other inputs
             out.clear()
+    logging.getLogger("dvc.stage.cache").setLevel(logging.WARNING)  # it tells of what it would do as if it did it
     try:
         repo.stage_cache.restore(stage, dry=True)
     except RunCacheNotFoundError:
