@@ -9,7 +9,6 @@ tests/pipelines/test_kubeflow.py holds the list of differences.
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,6 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     """The pipeline. `tag` is that of the steps' images, a commit."""
     settings = {name: json.dumps(content, sort_keys=True) for name, content in resolve(params).items()}
     grid = params.grid
-
     groups = {dataset: list(grouped(grid, dataset, settings, cluster.runs_per_gpu)) for dataset in grid.datasets}
     loops = sum(len(of_dataset) for of_dataset in groups.values())
 
@@ -70,6 +68,20 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
     def run(step: str, **inputs: Any) -> Any:
         return cluster.prepare(components[step](**inputs), step)
 
+    def of_run(item: Any, corpus: Any, trained: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The tasks of one run, `trained` being what train is given of a group. Returns the run's folder, its model."""
+        train = run("train", corpus=corpus, settings=item.train, seed=item.seed, **trained)
+        model = train.outputs["model"]
+        tasks = {
+            "train": train,
+            "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
+            "sample": run("sample", model=model, settings=item.sample),
+            "examples": run("examples", model=model, corpus=corpus, settings=item.examples),
+        }
+        tasks["ngram"] = run("ngram", samples=tasks["sample"].outputs["samples"], corpus=corpus, settings=item.ngram)
+        results = {name: tasks[step].outputs[output] for name, (step, output) in run_results().items()}
+        return run("gather", **results).outputs["run"], model
+
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name=NAME, description=f"{len(grid.points())} runs: {', '.join(grid.systems)}"
     )
@@ -77,37 +89,25 @@ def experiment(params: Params, cluster: Cluster, tag: str) -> Any:
         gathered: dict[str, Any] = {}
         models: dict[str, Any] = {}
         corpora: dict[str, Any] = {}
-        loop_numbers = count(1)
-        for dataset_number, dataset in enumerate(grid.datasets, start=1):
+        loop = 0
+        for number, dataset in enumerate(grid.datasets, start=1):
             fetched = run("fetch", settings=settings[f"{dataset}/fetch"])
             fetched.set_display_name(f"fetch {dataset}")
             raw = fetched.outputs["raw"]
             preprocessed = run("preprocess", raw=raw, settings=settings[f"{dataset}/preprocess"])
             corpus = preprocessed.set_display_name(f"preprocess {dataset}").outputs["corpus"]
-            corpora[f"corpus_{dataset_number}"] = corpus
-            for group_number, (items, group) in enumerate(groups[dataset], start=1):
-                name, finished = dataset, {}
-                if group is not None:
-                    name = f"{dataset} {group_number}"
-                    together = run("train_group", corpus=corpus, settings=group).set_display_name(f"train_group {name}")
-                    finished = {"finished": together.outputs["finished"]}
+            corpora[f"corpus_{number}"] = corpus
+            for group, (items, together) in enumerate(groups[dataset], start=1):
+                name, trained = dataset, {}
+                if together is not None:
+                    name = f"{dataset} {group}"
+                    trainings = run("train_group", corpus=corpus, settings=together)
+                    trained["finished"] = trainings.set_display_name(f"train_group {name}").outputs["finished"]
+                loop += 1
                 with dsl.ParallelFor(items, name=f"runs {name}", parallelism=cluster.parallel_runs) as item:
                     # kfp takes all values of an item to be of the first one's type; at run time the JSON says it.
                     item.seed.channel_type = "int"
-                    trained = run("train", corpus=corpus, settings=item.train, seed=item.seed, **finished)
-                    model = trained.outputs["model"]
-                    tasks = {
-                        "train": trained,
-                        "evaluate": run("evaluate", model=model, corpus=corpus, settings=item.evaluate),
-                        "sample": run("sample", model=model, settings=item.sample),
-                        "examples": run("examples", model=model, corpus=corpus, settings=item.examples),
-                    }
-                    samples = tasks["sample"].outputs["samples"]
-                    tasks["ngram"] = run("ngram", samples=samples, corpus=corpus, settings=item.ngram)
-                    results = {name: tasks[step].outputs[output] for name, (step, output) in run_results().items()}
-                    number = next(loop_numbers)
-                    gathered[f"run_{number}"] = run("gather", **results).outputs["run"]
-                models[f"model_{number}"] = model
+                    gathered[f"run_{loop}"], models[f"model_{loop}"] = of_run(item, corpus, trained)
 
         def collected(outputs: dict[str, Any]) -> dict[str, Any]:  # the compiler changes a Collected: never share one
             return {name: dsl.Collected(output) for name, output in outputs.items()}
