@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
+RUNS_PER_GPU ?= 8
 VENV := .venv
 # dvc runs `python`: it must be the venv's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -20,8 +21,8 @@ $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	touch $@
 
-repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side), then show the results
-	@python -m pipelines.machine.repro --jobs $(JOBS); code=$$?; \
+repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side, RUNS_PER_GPU=8 on a GPU), then show the results
+	@python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU); code=$$?; \
 	if [ $$code -le 1 ] && [ -f reports/results.csv ]; then \
 	  python -m components.publish --runs runs --reports reports --settings settings/report.json || code=$$?; \
 	  python -m reporting.terminal reports/results.csv; \

@@ -29,6 +29,7 @@ IDENTITY = ("dataset", "system", "seed")
 """What every artifact carries inside, so that a fan-in never guesses from a path."""
 LIGHTER = {
     "train": "lower training.batch_size, the model's sizes or preprocess.vocabulary_size, or run fewer side by side",
+    "train_group": "run fewer side by side (RUNS_PER_GPU; on a cluster runs_per_gpu), or lower training.batch_size",
     "sample": "lower sampling.max_length, or run fewer side by side",
     "ngram": "lower ngram.memory",
     "report": "lower sampling.sentences",
@@ -45,7 +46,8 @@ after_writing: list[Callable[[], None]] = []
 
 @dataclass(frozen=True)
 class Input:
-    """Marks a path that must exist; `artifact` is its Kubeflow type (Dataset, Model, Metrics, HTML, Artifact)."""
+    """Marks a path that must exist; `artifact` is its Kubeflow type (Dataset, Model, Metrics, HTML, Artifact). Typed
+    `Path | None` with default None it is optional."""
 
     artifact: str = "Artifact"
     help: str = ""
@@ -159,7 +161,8 @@ class Step:
         """The step as a Kubeflow container component: the same command and options in `image`.
 
         A repeated input arrives as one list of artifacts, or as `arrivals` says: its name -> names of the component's
-        inputs -> "inputs" for a list (dsl.Collected), "input" for a single artifact.
+        inputs -> "inputs" for a list (dsl.Collected), "input" for a single artifact. An input without any does not
+        arrive.
         """
         from kfp import dsl
 
@@ -209,8 +212,8 @@ def step(function: Callable[..., Mapping[str, Any] | None]) -> Step:
 def cli_annotation(parameter: Parameter) -> Any:
     """The type and option by which typer reads `parameter`."""
     option = typer.Option(parameter.option, help=parameter.help, show_default=parameter.kind == "value")
-    output = Path if parameter.default is inspect.Parameter.empty else Path | None
-    kinds: dict[str, Any] = {"input": Path, "inputs": list[str], "output": output, "settings": str}
+    path = Path if parameter.default is inspect.Parameter.empty else Path | None
+    kinds: dict[str, Any] = {"input": path, "inputs": list[str], "output": path, "settings": str}
     annotated: Any = Annotated  # of a type that only this moment knows
     return annotated[kinds.get(parameter.kind, parameter.type), option]
 
@@ -219,7 +222,7 @@ def parsed(parameter: Parameter, value: Any) -> Any:
     """A command-line value as the function expects it. Raises DataError for an input that does not exist."""
     if parameter.kind == "settings":
         return read_settings(parameter.type, value)
-    if parameter.kind == "input" and not value.exists():
+    if parameter.kind == "input" and value is not None and not value.exists():
         raise DataError(f"{parameter.option} {value}: no such file or folder; run the step that writes it")
     if parameter.kind == "inputs":
         paths = [path for item in value for path in expand(item)]

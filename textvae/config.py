@@ -21,6 +21,7 @@ from textvae.step_settings import (
     ModelSettings,
     NgramSettings,
     SamplingSettings,
+    TrainGroupSettings,
     TrainingSettings,
     TrainSettings,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "SamplingSettings",
     "Settings",
     "SplitName",
+    "TrainGroupSettings",
     "TrainSettings",
     "TrainingSettings",
     "merge",

@@ -1,4 +1,7 @@
-"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere (logs, Kubeflow)."""
+"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere (logs, Kubeflow).
+
+Work that goes on side by side in one process has a bar each, one below the other.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ class Progress:
         self._started = self._last_line = self._last_note = time.monotonic()
         self._note = ""
         self._bar = bar
-        self._task: TaskID | None = None
+        self.task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(name, total=total, unit=unit, rate="", note="")
+            self.task = bar.add_task(name, total=total, unit=unit, rate="", note="")
 
     @property
     def rate(self) -> float:
@@ -44,10 +47,10 @@ class Progress:
         """Count `count` more units; `note` is asked, when it is to be shown, for what is behind the rate (a loss)."""
         self.done += count
         now = time.monotonic()
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None and self.task is not None:
             if now - self._last_note >= SECONDS_BETWEEN_NOTES:
                 self._last_note, self._note = now, note()
-            self._bar.update(self._task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=self._note)
+            self._bar.update(self.task, advance=count, rate=f"{self.rate:,.0f} {self.unit}/s", note=self._note)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._print_line(note())
@@ -62,19 +65,51 @@ class Progress:
         print(f"{self.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
+class _Terminal:
+    """The terminal's bars: two displays would overwrite each other, so there is one while there is any bar."""
+
+    def __init__(self) -> None:
+        self.display: RichProgress | None = None
+        self.bars = 0
+
+    def begin(self) -> RichProgress:
+        """The display, for one bar more."""
+        if self.display is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self.display = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self.display.start()
+        self.bars += 1
+        return self.display
+
+    def end(self, bar: Progress) -> None:
+        """Take a bar away; with the last one the display goes."""
+        assert self.display is not None
+        assert bar.task is not None
+        self.bars -= 1
+        self.display.remove_task(bar.task)
+        if self.bars == 0:
+            self.display.stop()
+            self.display = None
+
+
+_terminal = _Terminal()
+
+
 @contextmanager
 def progress(name: str, total: int | None, unit: str) -> Iterator[Progress]:
     """A `Progress` for a block of work: `with progress("sample", 1000, "sentences") as bar: bar.advance(10)`."""
     if not sys.stderr.isatty():
         yield Progress(name, total, unit, None)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Progress(name, total, unit, bar)
+    bar = Progress(name, total, unit, _terminal.begin())
+    try:
+        yield bar
+    finally:
+        _terminal.end(bar)

@@ -2,7 +2,8 @@
 
 `$TEXTVAE_STATE/<fingerprint>/` holds the last two states (`state-<step>.safetensors`, each complete in itself and with
 a checksum: where the last is damaged, the one before it is taken), progress.json and curves.jsonl for whoever looks and
-`lock` for other processes. It is no output of the pipeline and goes when the model directory is complete.
+`lock` for other processes; once the training is over, what came of it (`outcome.safetensors`). It is no output of the
+pipeline and goes when the model directory is complete.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from textvae.files import fingerprint, remove, replaced, write_json
 from textvae.locks import holder, sign, taken
 
 STATES_KEPT = 2
+OUTCOME = "outcome.safetensors"
 DEFAULT_CHECKPOINT_MINUTES = 10.0
 log = logging.getLogger(__name__)
 
@@ -65,11 +67,12 @@ def training_fingerprint(settings: TrainSettings, corpus_sha256: str, seed: int)
 class StateStore:
     """The states of one training, found by its fingerprint (of settings, data and seed).
 
-    `value` says which one it is of several that a step trains one after the other: "alpha 3.0, 3 of 7".
+    `value` says which one it is of several of a run: "alpha 3.0, 3 of 7". `finished`: another folder like
+    $TEXTVAE_STATE, in which the training may be over, and which is only read.
     """
 
-    def __init__(self, fingerprint: str, value: str = "") -> None:
-        self.fingerprint, self.value = fingerprint, value
+    def __init__(self, fingerprint: str, value: str = "", finished: Path | None = None) -> None:
+        self.fingerprint, self.value, self.finished = fingerprint, value, finished
         self.folder = state_root() / fingerprint
         self.curves = self.folder / "curves.jsonl"
         minutes = minutes_from_environment("TEXTVAE_CHECKPOINT_MINUTES", DEFAULT_CHECKPOINT_MINUTES)
@@ -128,12 +131,20 @@ class StateStore:
                 file.unlink()
         self._last_save = time.monotonic()
 
-    def finish(self, step: int, state: dict[str, Any] | None) -> None:
-        """Keep the last state of a training that is over (None: it diverged, and would again from the one before) until
-        its model directory is complete: see `remove`."""
-        if state is not None:
-            self.save(step, state)
+    def finish(self, outcome: dict[str, Any]) -> None:
+        """Keep what came of a training that is over until its model directory is complete: see `remove`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_state(self.folder / OUTCOME, {"fingerprint": self.fingerprint, **outcome})
         (self.folder / "progress.json").unlink(missing_ok=True)
+
+    def outcomes(self) -> list[Path]:
+        """The file of what came of the training, here or below `finished`; empty while it is not over."""
+        folders = [self.folder] if self.finished is None else [self.folder, self.finished / self.fingerprint]
+        return [folder / OUTCOME for folder in folders if (folder / OUTCOME).exists()]
+
+    def take_outcome(self, take: Callable[[dict[str, Any]], None]) -> bool:
+        """Let `take` have what came of a training that is over; False where it is not. Otherwise as `resume`."""
+        return any(self._taken(file, take, "the training is done again") for file in self.outcomes())
 
     def resume(self, take: Callable[[dict[str, Any]], None]) -> bool:
         """Let `take` go on from the newest state that is whole; False where there is none.
@@ -143,20 +154,25 @@ class StateStore:
         """
         for place, file in reversed(list(enumerate(self.files()))):
             then = "the training goes on from the state before it" if place else "the training starts anew"
-            try:
-                state = load_state(file)
-            except DataError as error:
-                log.warning("%s: %s", error, then)
-                continue
-            if state.pop("fingerprint", None) != self.fingerprint:
-                raise DataError(f"{file} belongs to another training: remove {self.folder} to start afresh")
-            try:
-                take(state)
-            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                log.warning("%s is not a state of this version's training (%s): %s", file, error, then)
-                continue
-            return True
+            if self._taken(file, take, then):
+                return True
         return False
+
+    def _taken(self, file: Path, take: Callable[[dict[str, Any]], None], otherwise: str) -> bool:
+        """Whether `take` has taken what is in `file`; where not, a line has said why, and what happens then."""
+        try:
+            state = load_state(file)
+        except DataError as error:
+            log.warning("%s: %s", error, otherwise)
+            return False
+        if state.pop("fingerprint", None) != self.fingerprint:
+            raise DataError(f"{file} belongs to another training: remove {file.parent} to start afresh")
+        try:
+            take(state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            log.warning("%s is not a state of this version's training (%s): %s", file, error, otherwise)
+            return False
+        return True
 
     def report(self, **values: Any) -> None:
         """Write progress.json, which `make status` reads."""

@@ -138,3 +138,18 @@ class TrainSettings(Frozen):
     """`name` is a file of textvae/objectives; the rest is checked by the class in it."""
     objective_sha256: str = ""
     """Of that file and of what it imports, so that a pipeline sees when a system's code changed."""
+
+
+class GroupedRun(Frozen):
+    """One of the runs that are trained side by side."""
+
+    settings: TrainSettings
+    seed: Seed
+
+
+class TrainGroupSettings(Frozen):
+    """Runs on one corpus that are trained side by side. Nothing but which ones decides a number."""
+
+    runs: Annotated[list[GroupedRun], Field(min_length=1)]
+    at_once: int = Field(default=8, ge=1)
+    """Trainings that share the device at a time; a run whose objective has a list is several."""

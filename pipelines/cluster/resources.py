@@ -16,6 +16,10 @@ Memory = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
 KubernetesName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 GRACE_MINUTES = 15
 """Between a training's own time limit, at which it saves its state, and the deadline at which its pod is ended."""
+TRAINING = ("train", "train_group")
+"""The steps that keep states and show themselves while they run."""
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 LOGIN_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -79,6 +83,10 @@ class Cluster(Frozen):
     steps: Steps
     retry: Retry = Retry()
     parallel_runs: int = Field(default=0, ge=0)
+    runs_per_gpu: PositiveInt = 1
+    """Runs of a data set that one pod trains side by side; with 1 each has a pod of its own."""
+    memory_per_run: Memory = "1Gi"
+    """What such a pod asks for beside the memory of `train`, for each run but the first."""
     state: Volume
     data: Volume | None = None
     mlflow_secret: KubernetesName
@@ -89,8 +97,13 @@ class Cluster(Frozen):
         return validated(cls, read_yaml(path), str(path))
 
     def place(self, step: str) -> StepPlace:
-        """What `step` gets."""
-        place: StepPlace = getattr(self.steps, step)
+        """What `step` gets. Of runs that train side by side, `train` only writes out what came of it: it is no
+        training's place but that of `evaluate`."""
+        if step == "train_group":
+            more = (self.runs_per_gpu - 1) * in_bytes(self.memory_per_run)
+            memory = f"{-(-(in_bytes(self.steps.train.memory) + more) // UNITS['Mi'])}Mi"
+            return self.steps.train.model_copy(update={"memory": memory})
+        place: StepPlace = getattr(self.steps, "evaluate" if step == "train" and self.runs_per_gpu > 1 else step)
         return place
 
     def image(self, step: str, tag: str) -> str:
@@ -123,16 +136,22 @@ class Cluster(Frozen):
             kubernetes.set_image_pull_secrets(task, self.image_pull_secrets)
         if step == "fetch" and self.data is not None:
             kubernetes.mount_pvc(task, self.data.claim, self.data.mount)
-        if step == "train":
+        if step in TRAINING:
             kubernetes.mount_pvc(task, self.state.claim, self.state.mount)
             task.set_env_variable("TEXTVAE_STATE", self.state.mount)
             task.set_env_variable("TEXTVAE_MAX_MINUTES", str(place.minutes))
-        grace = GRACE_MINUTES if step == "train" else 0
+        grace = GRACE_MINUTES if step in TRAINING else 0
         kubernetes.set_timeout(task, 60 * (place.minutes + grace))
-        if step in ("train", "publish"):
+        if step in (*TRAINING, "publish"):
             # A training only shows itself in MLflow while it runs, so it does without; publish would write to nowhere.
-            missing_is_fine = step == "train"
+            missing_is_fine = step in TRAINING
             uri = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
             kubernetes.use_secret_as_env(task, self.mlflow_secret, uri, optional=missing_is_fine)
             kubernetes.use_secret_as_env(task, self.mlflow_secret, {key: key for key in LOGIN_KEYS}, optional=True)
         return task
+
+
+def in_bytes(memory: str) -> int:
+    """`2Gi` -> 2147483648."""
+    number = memory.rstrip("EPTGMKi")
+    return int(number) * UNITS[memory.removeprefix(number)]

@@ -4,13 +4,14 @@
 the report.
 """
 
+import logging
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,20 @@ from typing import Annotated
 import typer
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage import Stage
+from dvc.stage.cache import RunCacheNotFoundError
 
 from textvae.command_line import run
-from textvae.config import Grid, Params
-from textvae.errors import UnavailableError, exit_codes, one_line
-from textvae.files import remove
+from textvae.config import Grid, GridPoint, Params, TrainGroupSettings
+from textvae.errors import (
+    INTERRUPTED_EXIT_CODE,
+    TerminatedError,
+    TimeLimitError,
+    UnavailableError,
+    exit_codes,
+    one_line,
+)
+from textvae.files import read_json, remove, write_json
 from textvae.progress import duration
 from textvae.state import state_root
 
@@ -34,23 +44,37 @@ KILLED = re.compile(r"exited with (-9|137)\b")
 """What dvc says of a step that was killed."""
 RECENT_LINES = 40
 FAILED, NOTHING_FINISHED = 1, 2
+STOPPED = (TimeLimitError.exit_code, INTERRUPTED_EXIT_CODE, TerminatedError.exit_code)
+
+
+def followed(command: list[str], prefix: str = "", log: Path | None = None) -> tuple[int, list[str]]:
+    """Run a command, its output shown line by line behind `prefix` and kept in `log`. Returns its exit code and last
+    lines. Ctrl-C, which goes to the command too, is raised once that has ended.
+    """
+    recent: list[str] = []
+    interrupted: KeyboardInterrupt | None = None
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+    assert process.stdout is not None
+    with (log or Path(os.devnull)).open("a", encoding="utf-8") as kept:
+        while True:
+            try:
+                for line in process.stdout:
+                    recent = [*recent, line][-RECENT_LINES:]
+                    print(f"{prefix}{line}", end="", flush=True)
+                    kept.write(line)
+                code = process.wait()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
+    return code, recent
 
 
 def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
-    """Run dvc, its output shown line by line behind `prefix` and kept in `log`; waits where another dvc holds the
-    lock.
-    """
+    """Run dvc as `followed` does; waits where another dvc holds the lock. Returns its exit code."""
     for attempt in range(LOCK_RETRIES):
-        command = [sys.executable, "-m", "dvc", *arguments]
-        recent: list[str] = []
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
-        assert process.stdout is not None
-        with (log or Path(os.devnull)).open("a", encoding="utf-8") as kept:
-            for line in process.stdout:
-                recent = [*recent, line][-RECENT_LINES:]
-                print(f"{prefix}{line}", end="", flush=True)
-                kept.write(line)
-        code = process.wait()
+        code, recent = followed([sys.executable, "-m", "dvc", *arguments], prefix, log)
         if code == 0 or not any(LOCK_MESSAGE in line for line in recent):
             return code
         time.sleep(1 + attempt)
@@ -67,6 +91,65 @@ def repository() -> Iterator[Repo]:
             yield repo
     except DvcException as error:
         raise UnavailableError(f"dvc: {one_line(error)}: run this in the project's folder") from None
+
+
+def to_train(points: Iterable[GridPoint]) -> list[GridPoint]:
+    """The runs that `dvc repro` would train: not up to date, nor in dvc's cache from an earlier time."""
+    names = {f"train@{point.name}": point for point in points}
+    with repository() as repo:
+        outdated = set(repo.status(targets=list(names)))
+        stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
+        return [point for name, point in names.items() if name in outdated and not in_cache(repo, stages[name])]
+
+
+def in_cache(repo: Repo, stage: Stage) -> bool:
+    """Whether dvc has what the stage would write from an earlier time, and would take that."""
+    if not stage.deps_cached():
+        stage.save_deps()  # in memory, as everything here
+        for out in stage.outs:  # dvc.lock knows what came of other inputs
+            out.clear()
+    logging.getLogger("dvc.stage.cache").setLevel(logging.WARNING)  # it tells of what it would do as if it did it
+    try:
+        repo.stage_cache.restore(stage, dry=True)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def train_side_by_side(grid: Grid, dataset: str, at_once: int) -> None:
+    """Train what is to be trained on a data set, so many at a time, in one process on this machine's GPU.
+
+    The stages of the runs then find what came of each, and write it out; where this fails they train by themselves.
+    Ends the process where the trainings were told to stop.
+    """
+    runs = []
+    for point in to_train(point for point in grid.points() if point.dataset == dataset):
+        settings = read_json(Path("settings", dataset, point.system, "train.json"))
+        if settings["training"]["device"] != "cpu":
+            runs.append({"settings": settings, "seed": int(point.seed)})
+    if not runs:
+        return
+    file, log = state_root() / "groups" / f"{dataset}.json", state_root() / "logs" / f"group-{dataset}.log"
+    write_json(file, TrainGroupSettings.model_validate({"runs": runs, "at_once": at_once}).model_dump())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "components.train_group", "--corpus", f"corpora/{dataset}/corpus"]
+    code, _ = followed([*command, "--settings", str(file)], f"[{dataset}] ", log)
+    file.unlink()
+    if code in STOPPED:
+        print("stopped: run it again to go on where it stopped", file=sys.stderr)
+        raise SystemExit(code)
+    if code == 0:
+        log.unlink()
+    else:
+        print(f"not all were trained side by side, see {log}; each goes on by itself", file=sys.stderr)
+
+
+def gpu_is_here() -> bool:
+    """Whether torch sees a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def run_all(grid: Grid, jobs: int) -> list[str]:
@@ -114,27 +197,37 @@ def remove_outdated(names: list[str]) -> None:
 
 def main(
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 2,
+    runs_per_gpu: Annotated[
+        int, typer.Option(min=1, help="Trainings side by side on a GPU, in one process; 1: each stage by itself.")
+    ] = 8,
 ) -> None:
     """Bring the whole experiment up to date: corpora, then all runs side by side, then the report.
 
+    On a machine with a GPU the runs of a data set are first trained side by side, in one process
+    (`components.train_group`); their stages then write out what came of it.
+
     Exit code 0: everything is up to date. 1: some runs failed; the report shows which, their output is in .state/logs.
     2: a corpus could not be made. 74: a folder cannot be written. 130: interrupted; trainings have saved their states.
+    75, 143: trainings on a GPU were ended by $TEXTVAE_MAX_MINUTES or SIGTERM, and have saved theirs.
 
     \b
     Examples:
       python -m pipelines.machine.repro --jobs 2
+      python -m pipelines.machine.repro --jobs 8 --runs-per-gpu 16
     """
     with exit_codes(interrupted="interrupted: run it again to go on where it stopped"):
-        reproduce(jobs)
+        reproduce(jobs, runs_per_gpu)
 
 
-def reproduce(jobs: int) -> None:
-    """What `main` says; ends the process."""
+def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is_here) -> None:
+    """What `main` says; ends the process. `gpu`: whether there is one."""
     started = time.monotonic()
     grid = Params.load(Path("params.yaml")).grid
     for dataset in grid.datasets:
         if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
+        if runs_per_gpu > 1 and gpu():
+            train_side_by_side(grid, dataset, runs_per_gpu)
     failed = run_all(grid, jobs)
     if failed:
         remove_outdated(failed)

@@ -18,7 +18,7 @@ from textvae.objectives import alternatives
 from textvae.progress import duration
 from textvae.provenance import imported_by
 from textvae.records import CorpusFile, ModelConfig, TrainingProgress, read_record
-from textvae.state import state_root, training_fingerprint
+from textvae.state import StateStore, state_root, training_fingerprint
 
 FILLED_IN = {"sha256", "version"}
 """What the settings of fetch get from the text, where params.yaml does not give it."""
@@ -105,8 +105,10 @@ def alive(pid: int) -> bool:
     return True
 
 
-def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict[str, Any]]) -> str:
-    """One run's state in words. `todo`: see `stages_to_run`."""
+def state_of(
+    point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict[str, Any]], trained: bool = False
+) -> str:
+    """One run's state in words. `todo`: see `stages_to_run`. `trained`: all its trainings are over."""
     said = unfinished.get(point.name)
     where, left = "", "of training left"
     if said is not None:
@@ -127,6 +129,8 @@ def state_of(point: GridPoint, todo: set[str] | None, unfinished: dict[str, dict
     if said is not None and "train" in todo:
         then = "goes on" if goes_on else "starts afresh, as settings or text are others by now"
         return f"interrupted ({where}; `make repro` {then})"
+    if trained and "train" in todo:
+        return "trained (its model directory is still to be written)"
     log = state_root() / "logs" / f"{point.name}.log"
     if log.exists() and "ERROR" in log.read_text(encoding="utf-8", errors="replace"):
         return f"failed (see {log})"
@@ -155,11 +159,13 @@ def show() -> None:
     width = max(len(point.name) for point in points)
     with repository() as repo:
         changed = text_has_changed(repo)
-        current = {one for point in points for one in fingerprints(params, point, changed)}
-        unfinished = unfinished_trainings(current)
+        current = {point: fingerprints(params, point, changed) for point in points}
+        unfinished = unfinished_trainings({one for states in current.values() for one in states})
         for point in points:
             todo = stages_to_run(repo, point)
-            state = state_of(point, todo if todo is None else todo | outdated[point], unfinished)
+            trained = {one for one in current[point] if StateStore(one).outcomes()}
+            todo = todo if todo is None else todo | outdated[point]
+            state = state_of(point, todo, unfinished, bool(trained) and trained == current[point])
             print(f"{point.name:<{width}}  {state}", flush=True)
     states = state_root()
     used = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())

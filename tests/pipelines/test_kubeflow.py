@@ -26,12 +26,13 @@ TAG = "0a1b2c3d4e5f"
 
 # Everything in which the pipeline differs from dvc.yaml:
 ONLY_DVC_STAGES = {"settings"}  # resolved at submission: a step gets its settings as JSON text
-# On one machine `make repro` runs publish behind dvc (it writes no file), and results lie in one folder anyway.
-ONLY_KUBEFLOW_STEPS = {"publish", "gather"}
+# On one machine `make repro` runs train_group before dvc and publish behind it, and results lie in one folder anyway.
+ONLY_KUBEFLOW_STEPS = {"train_group", "publish", "gather"}
 ONLY_DVC_EDGES = {("fetch", "report")}  # dvc gives report the folder `corpora`, in which the raw text lies too
 ONLY_KUBEFLOW_OPTIONS = {
     ("evaluate", "split"),  # on Kubeflow every option is given, here its default
     ("train", "config"),  # what report and publish read of a model, without the weights
+    ("train", "finished"),  # on one machine train finds it in .state; without groups there is none
     ("report", "page"),  # Kubeflow's UI shows files, not the pages in a folder
     ("report", "summary"),
     ("report", "timings"),
@@ -40,6 +41,7 @@ ONLY_KUBEFLOW_OPTIONS = {
 
 class Compiled(NamedTuple):
     params: Params
+    cluster: Cluster
     spec: Any
     platform: dict[str, Any]
     text: str
@@ -58,16 +60,18 @@ def params() -> Params:
     return Params.model_validate(content)
 
 
-@pytest.fixture(scope="module")
-def compiled(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+@pytest.fixture(scope="module", params=[1, 4], ids=["a GPU for each run", "a GPU for four runs"])
+def compiled(params: Params, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Compiled:
+    """Of each data set's six runs, four on one GPU and two on another."""
     file = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_experiment(params, Cluster.load(CLUSTER), TAG, file)
+    cluster = Cluster.load(CLUSTER).model_copy(update={"runs_per_gpu": request.param})
+    compile_experiment(params, cluster, TAG, file)
     spec, platform = yaml.safe_load_all(file.read_text())
     json_format.ParseDict(platform, PlatformSpec())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for config in executors.values():
         json_format.ParseDict(config, KubernetesExecutorConfig())
-    return Compiled(params, json_format.ParseDict(spec, PipelineSpec()), executors, file.read_text())
+    return Compiled(params, cluster, json_format.ParseDict(spec, PipelineSpec()), executors, file.read_text())
 
 
 def dags(spec: Any) -> Iterator[tuple[str, Any]]:
@@ -98,13 +102,15 @@ def test_every_reference_leads_somewhere_and_every_executor_is_a_steps_own_comma
     assert used == set(spec.components)
     labels = {c.executor_label for c in spec.components.values() if not c.HasField("dag")}
     assert labels == set(containers(spec))
-    cluster = Cluster.load(CLUSTER)
+    cluster = compiled.cluster
     for name, container in containers(spec).items():
         step = container["command"][-1].removeprefix("components.")
         assert container["command"] == ["python", "-m", f"components.{step}"]
         assert container["image"] == f"textvae-{cluster.place(step).image}:{TAG}", name
         given = list(dict.fromkeys(argument for argument in container["args"] if argument.startswith("--")))
         own = [parameter.option for parameter in STEPS[step].parameters]
+        if cluster.runs_per_gpu == 1 and step == "train":
+            own.remove("--finished")
         assert given == [*own, "--timings", "--executor-input"]
 
 
@@ -180,6 +186,9 @@ def test_the_graph_is_that_of_dvc_but_for_the_declared_differences(compiled: Com
     steps = {step_of(compiled.spec, name) for name, c in compiled.spec.components.items() if not c.HasField("dag")}
     assert steps - ONLY_KUBEFLOW_STEPS == set(dvc_stages()) - ONLY_DVC_STAGES
     found = edges(compiled)
+    grouped = {edge for edge in found if "train_group" in edge}
+    expected = {("preprocess", "train_group"), ("train_group", "train")} if compiled.cluster.runs_per_gpu > 1 else set()
+    assert grouped == expected
     gathered = {writer for writer, reader in found if reader == "gather"}
     readers = {reader for writer, reader in found if writer == "gather"}
     assert (gathered, readers) == (set(RUN_STEPS), {"report", "publish"})
@@ -210,16 +219,27 @@ def test_no_graph_has_a_cycle(compiled: Compiled) -> None:
         assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(dag.tasks)
 
 
+def settings_of(task: Any) -> Any:
+    """The settings that a task outside of the loops is given."""
+    return json.loads(task.inputs.parameters["settings"].runtime_value.constant.string_value)
+
+
 def test_each_run_of_the_grid_gets_its_own_settings(compiled: Compiled) -> None:
     tasks = compiled.spec.root.dag.tasks
     loops = [task for task in tasks.values() if task.parameter_iterator.items.raw]
     settings = resolve(compiled.params)
     runs = []
     for loop in loops:
-        [corpus] = loop.inputs.artifacts.values()
-        preprocess = tasks[corpus.task_output_artifact.producer_task]
-        dataset = json.loads(preprocess.inputs.parameters["settings"].runtime_value.constant.string_value)["dataset"]
-        for item in json.loads(loop.parameter_iterator.items.raw):
+        given = {one.task_output_artifact.producer_task for one in loop.inputs.artifacts.values()}
+        [preprocess] = [tasks[name] for name in given if name.startswith("preprocess")]
+        dataset = settings_of(preprocess)["dataset"]
+        items = json.loads(loop.parameter_iterator.items.raw)
+        groups = [settings_of(tasks[name]) for name in given if name.startswith("train-group")]
+        trained_before = [{"settings": json.loads(item["train"]), "seed": item["seed"]} for item in items]
+        n = compiled.cluster.runs_per_gpu
+        assert groups == ([{"runs": trained_before, "at_once": n}] if n > 1 else [])
+        assert len(items) <= n or n == 1
+        for item in items:
             system = json.loads(item["train"])["system"]
             for step in RUN_STEPS:
                 assert json.loads(item[step]) == settings[f"{dataset}/{system}/{step}"]
@@ -241,14 +261,15 @@ def test_what_kubeflows_ui_shows_is_typed(compiled: Compiled) -> None:
 
 
 def test_resources_retries_and_caching(compiled: Compiled) -> None:
-    cluster = Cluster.load(CLUSTER)
+    cluster = compiled.cluster
+    trains = "train" if cluster.runs_per_gpu == 1 else "train_group"
     for name, container in containers(compiled.spec).items():
         step = container["command"][-1].removeprefix("components.")
         place, resources = cluster.place(step), container["resources"]
         assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"] == place.cpu
         assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"] == place.memory
-        assert (resources.get("accelerator") is not None) == (step == "train"), name
-    gpu = next(c for n, c in containers(compiled.spec).items() if n == "exec-train")["resources"]["accelerator"]
+        assert (resources.get("accelerator") is not None) == (step == trains), name
+    gpu = containers(compiled.spec)[f"exec-{trains.replace('_', '-')}"]["resources"]["accelerator"]
     assert (gpu["resourceType"], gpu["resourceCount"]) == ("nvidia.com/gpu", "1")
     for _, dag in dags(compiled.spec):
         for task in dag.tasks.values():
@@ -266,8 +287,13 @@ def test_training_has_its_state_volume_shared_memory_deadline_and_place(compiled
     for name, config in trainings.items():
         assert [(m["constant"], m["mountPath"]) for m in config["pvcMount"]] == [("textvae-state", "/state")]
         environment = {e["name"]: e["value"] for e in containers(compiled.spec)[name]["env"]}
-        assert environment == {"TEXTVAE_STATE": "/state", "TEXTVAE_MAX_MINUTES": "1440"}
-        assert int(config["activeDeadlineSeconds"]) > 60 * 1440  # so that it can save its state before
+        only_writes = compiled.cluster.runs_per_gpu > 1 and not name.startswith("exec-train-group")
+        minutes = 720 if only_writes else 1440
+        assert environment == {"TEXTVAE_STATE": "/state", "TEXTVAE_MAX_MINUTES": str(minutes)}
+        assert int(config["activeDeadlineSeconds"]) > 60 * minutes  # so that it can save its state before
+        if only_writes:  # where evaluate runs
+            assert "tolerations" not in config
+            continue
         assert config["emptyDirMounts"][0] | {"volumeName": ""} == {
             "volumeName": "", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi",
         }  # fmt: skip
@@ -284,6 +310,22 @@ def test_credentials_come_from_a_secret_and_publish_cannot_do_without(compiled: 
     assert needed["publish", "MLFLOW_TRACKING_URI"]
     assert {key for key, must in needed.items() if must} == {("publish", "MLFLOW_TRACKING_URI")}
     assert needed["train", "MLFLOW_TRACKING_PASSWORD"] is False
+
+
+@pytest.mark.parametrize(
+    ("runs", "memory", "more", "asked_for"),
+    [
+        (1, "16Gi", "1Gi", "16384Mi"),
+        (8, "16Gi", "1Gi", "23552Mi"),
+        (3, "8G", "512M", "8606Mi"),
+        (2, "1048576", "1", "2Mi"),
+    ],
+)
+def test_a_pod_for_several_runs_asks_for_memory_accordingly(runs: int, memory: str, more: str, asked_for: str) -> None:
+    content = yaml.safe_load(CLUSTER.read_text())
+    content["steps"]["train"]["memory"] = memory
+    cluster = Cluster.model_validate({**content, "runs_per_gpu": runs, "memory_per_run": more})
+    assert cluster.place("train_group").memory == asked_for
 
 
 def changed_cluster(tmp_path: Path, **changes: Any) -> Path:

@@ -47,8 +47,9 @@ def run_dvc_commands() -> None:
             run_step(shlex.split(command))
 
 
+@pytest.mark.parametrize("runs_per_gpu", [1, 2])
 def test_the_compiled_pipeline_gives_dvcs_results(
-    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+    runs_per_gpu: int, tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(template, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
@@ -57,11 +58,12 @@ def test_the_compiled_pipeline_gives_dvcs_results(
     (tmp_path / "data").mkdir()
     write_corpus(tmp_path)
     write_params(tmp_path, {**PARAMS, "grid": GRID})
-    cluster = Cluster.load(ROOT / "pipelines/cluster/cluster.yaml")
+    cluster = Cluster.load(ROOT / "pipelines/cluster/cluster.yaml").model_copy(update={"runs_per_gpu": runs_per_gpu})
     compile_experiment(Params.load(Path("params.yaml")), cluster, "abc", tmp_path / "pipeline.yaml")
     graph = Graph(Path("pipeline.yaml"), tmp_path / "artifacts", run_container, str, "0a1b-2c3d", "tiny run")
     outputs = graph.outputs()
-    assert len(graph.finished) == graph.count() == 2 + (len(RUN_STEPS) + 1) * 2 + 2
+    assert len(graph.finished) == graph.count() == 2 + (runs_per_gpu > 1) + (len(RUN_STEPS) + 1) * 2 + 2
+    assert not list((tmp_path / "state").glob("*"))
     run_dvc_commands()
     reports = Path(outputs["report/reports"]["uri"])
     for name in ("results.csv", "curves.csv"):

@@ -15,6 +15,7 @@ from pipelines.cluster import submit
 from pipelines.cluster.experiment import RUN_STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = ROOT / "pipelines/cluster/cluster.yaml"
 IMAGES = ["textvae-data:abc", "textvae-train:abc", "textvae-ngram:abc"]
 RUNS = ["tiny-lstm_lm-1", "tiny-vae_mine-1"]
 
@@ -38,7 +39,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 def local(**options: object) -> int:
     """The exit code of a run."""
-    arguments = {"local": True, "tag": "abc", "cluster": ROOT / "pipelines/cluster/cluster.yaml", **options}
+    arguments = {"local": True, "tag": "abc", "cluster": CLUSTER, **options}
     with pytest.raises(SystemExit) as ended:
         submit.main(**arguments)  # type: ignore[arg-type]
     return int(ended.value.code or 0)
@@ -65,6 +66,19 @@ def test_every_step_runs_once_in_its_image_and_not_again_when_it_has_been_done(
     assert local() == 0
     assert engine.steps() == [*steps, "publish"]
     assert capsys.readouterr().out.count("CACHED") == len(steps) - 1
+
+
+def test_a_group_of_runs_is_trained_once_and_before_each_of_them(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(CLUSTER.read_text().replace("runs_per_gpu: 1 ", "runs_per_gpu: 8 "))
+    assert local(cluster=tmp_path / "cluster.yaml") == 0
+    steps = engine.steps()
+    assert steps[:3] == ["fetch", "preprocess", "train_group"]
+    assert sorted(steps[3:-2]) == sorted(2 * (*RUN_STEPS, "gather"))
+    calls = {call[call.index("-m") + 1]: call for call in engine.runs()}
+    group, train = (calls[f"components.{step}"] for step in ("train_group", "train"))
+    assert train[train.index("--finished") + 1] == str(Path(group[group.index("--finished") + 1]))
+    assert local(cluster=tmp_path / "cluster.yaml") == 0
+    assert engine.steps() == [*steps, "publish"]
 
 
 def test_a_changed_setting_or_image_runs_what_it_concerns(engine: FakeEngine) -> None:
@@ -136,7 +150,7 @@ def test_a_step_is_an_ordinary_user_and_its_password_is_not_on_the_command_line(
 def test_a_signal_reaches_the_containers_and_ends_the_run(engine: FakeEngine, number: signal.Signals) -> None:
     (engine.folder / "wait").touch()
     command = [sys.executable, "-m", "pipelines.cluster.submit", "--local", "--tag", "abc"]
-    command += ["--cluster", str(ROOT / "pipelines/cluster/cluster.yaml")]
+    command += ["--cluster", str(CLUSTER)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -227,6 +227,48 @@ def results(project: Path) -> list[str]:
     return (project / "reports/results.csv").read_text().splitlines()[1:]
 
 
+WITH_A_GPU = """
+import sys
+from pathlib import Path
+from pipelines.machine.repro import reproduce, to_train
+from textvae.config import Params
+
+if sys.argv[1:]:
+    print(to_train(Params.load(Path("params.yaml")).grid.points()))
+else:
+    reproduce(2, runs_per_gpu=4, gpu=lambda: True)
+"""
+
+
+def test_on_a_machine_with_a_gpu_what_is_to_be_trained_is_trained_side_by_side_and_to_the_same_bytes(
+    project: Path,
+) -> None:
+    (project / "with_a_gpu.py").write_text(WITH_A_GPU)
+    systems, step = ("lstm_lm", "vae_mine"), project / "components/train_group.py"
+    files = {file: file.read_text() for s in systems for file in [project / f"textvae/objectives/{s}.py"]}
+    outputs = [project / f"runs/tiny/{s}/1/{name}" for s in systems for name in ("model/config.json", "curves.jsonl")]
+    before, real = [sha256(output) for output in outputs], step.read_text()
+
+    for file, content in files.items():
+        file.write_text(content + "\n# a comment\n")
+    step.write_text("raise SystemExit(75)")  # as $TEXTVAE_MAX_MINUTES would end it
+    stopped = run(project, "with_a_gpu", code=75)
+    assert not [name for name in stages_run(stopped) if name.startswith("train")]
+    step.write_text(real)
+
+    said = run(project, "with_a_gpu")
+    assert sorted(re.findall(r"^\[tiny\] tiny (\w+) seed 1: done", said, re.MULTILINE)) == [*systems]
+    assert {name for name in stages_run(said) if "train" in name} == {f"train@tiny-{system}-1" for system in systems}
+    assert not re.search(r"^\[tiny-.*\] epoch", said, re.MULTILINE), "the stages have trained nothing"
+    assert [sha256(output) for output in outputs] == before
+    assert not list((project / ".state").glob("*/*"))
+
+    for file, content in files.items():  # what dvc's cache has, it takes from there
+        file.write_text(content)
+    run(project, "dvc", "repro", "preprocess@tiny")
+    assert run(project, "with_a_gpu", "--what-is-to-be-trained") == "[]\n"
+
+
 class Broken(NamedTuple):
     """The grid brought up to date with settings under which vae_05 diverges and vae_mine crashes."""
 

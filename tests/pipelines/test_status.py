@@ -26,6 +26,7 @@ from pipelines.machine.status import (
 from textvae.command_line import run
 from textvae.config import GridPoint, Params
 from textvae.files import read_json, write_json
+from textvae.state import StateStore
 from tracking import ui
 
 POINT = GridPoint("tiny", "vae_mine", "1")
@@ -146,6 +147,26 @@ def test_a_state_is_gone_on_from_only_by_the_training_that_it_is_of(folder: Path
     assert state_by(trained) == afresh
 
 
+def test_a_run_whose_trainings_are_over_is_trained_until_its_model_directory_is_there(
+    folder: Path, trained: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a run whose group still trains others: dvc knows of none of its outputs."""
+    monkeypatch.setattr(status, "text_has_changed", lambda repo: False)  # dvc has not run yet
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (fingerprint,) = fingerprints(trained, POINT, False)
+    StateStore(fingerprint).finish({})
+
+    def said() -> str:
+        show()
+        return capsys.readouterr().out
+
+    assert f"{POINT.name}  trained (its model directory is still to be written)" in (then := said())
+    assert then.count("  pending") == len(trained.grid.points()) - 1
+    changed(folder, training={"epochs": 3})
+    assert "trained" not in said()
+
+
 def test_of_several_states_of_a_run_the_one_that_goes_on_is_shown(folder: Path, trained: Params) -> None:
     said = {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": os.getpid(), **SAID, "epoch": 4}
     write_json(folder / "state/older_settings/progress.json", said)
@@ -227,7 +248,33 @@ def test_make_repro_says_what_it_may_not_write(
     (folder / "state").write_text("a file, where a folder should be")
     monkeypatch.setattr(repro, "dvc", lambda *_: 0)
     with the_error(capsys, 74, "state", "put that right"):
-        repro.main(jobs=1)
+        repro.main(jobs=1, runs_per_gpu=1)
+
+
+def test_where_the_trainings_side_by_side_fail_make_repro_says_so_and_goes_on(
+    folder: Path, trained: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no corpus but its description: the step itself says so, and the runs' stages are next."""
+    monkeypatch.setattr(repro, "to_train", list)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    repro.train_side_by_side(trained.grid, "tiny", 4)
+    said = capsys.readouterr()
+    log = folder / "state/logs/group-tiny.log"
+    assert "[tiny] error: corpora/tiny/corpus/corpus.json does not state the hash of vocabulary.json" in said.out
+    assert log.read_text() == said.out.replace("[tiny] ", "")
+    assert said.err == f"not all were trained side by side, see {log}; each goes on by itself\n"
+    assert not list((folder / "state/groups").glob("*"))
+
+
+def test_a_run_that_must_not_use_the_gpu_is_not_trained_there(
+    folder: Path, trained: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in folder.glob("settings/tiny/*/train.json"):
+        content = read_json(file)
+        write_json(file, {**content, "training": {**content["training"], "device": "cpu"}})
+    monkeypatch.setattr(repro, "to_train", list)
+    monkeypatch.setattr(repro, "followed", None)  # a step would be a TypeError
+    repro.train_side_by_side(trained.grid, "tiny", 4)
 
 
 @pytest.mark.parametrize(("said", "why"), [("exited with -9", "memory ran out (JOBS=1"), ("exited with 65", "")])
@@ -244,7 +291,7 @@ def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
     monkeypatch.setattr(repro, "dvc", failing)
     monkeypatch.setattr(repro, "remove_outdated", lambda names: None)
     with pytest.raises(SystemExit) as ended:
-        repro.main(jobs=1)
+        repro.main(jobs=1, runs_per_gpu=1)
     assert ended.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines

@@ -1,0 +1,211 @@
+"""Several trainings in one process: they take turns, a step each, so that a GPU works for all of them at once.
+
+A step's numbers depend on its own training alone (its generator is seeded for each step, its weights are its own): who
+else takes turns changes none. A training that diverges or fails ends by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from textvae.checkpoint import kinds_of
+from textvae.config import TrainSettings
+from textvae.corpus_folder import CorpusFolder
+from textvae.device import resolve_device
+from textvae.errors import DataError, SettingsError
+from textvae.live import shown_live
+from textvae.networks import Network
+from textvae.objectives import alternatives, objective_class
+from textvae.state import StateStore, StopRequest, training_fingerprint
+from textvae.training import Outcome, Trainer
+from textvae.turns import Turns, Working
+
+T = TypeVar("T")
+WAIT_SECONDS = 1e-4
+"""Before the device is asked again, while it still works on a step of every training."""
+
+
+def take_turns(tasks: Iterable[Turns[T]], at_once: int) -> Iterator[tuple[int, T | Exception]]:
+    """Run generators to their ends, `at_once` at a time, one `next` each in turn.
+
+    Where one yields something `Working`, its next turn waits until that is done, so that one with long steps does not
+    fill the device's queue before the others. A new one is taken from `tasks` when one has ended.
+
+    Yields: as each ends, its number among `tasks` and what it returned, or the exception that it raised.
+    """
+    waiting = enumerate(tasks)
+    turns: deque[tuple[int, Turns[T], Working | None]] = deque()
+    passed = 0
+    while True:
+        turns.extend((number, task, None) for number, task in islice(waiting, at_once - len(turns)))
+        if not turns:
+            return
+        number, task, working = turns.popleft()
+        try:
+            if working is not None and not working.query():
+                turns.append((number, task, working))
+                passed += 1
+                if passed == len(turns):
+                    time.sleep(WAIT_SECONDS)
+                    passed = 0
+                continue
+            passed = 0
+            turns.append((number, task, next(task)))
+        except StopIteration as end:
+            yield number, end.value
+        except Exception as error:
+            yield number, error
+
+
+class TrainingData:
+    """What the trainings on one corpus share: its encoded sentences, read once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DataError where the corpus is missing or damaged."""
+        self.folder, data = folder, CorpusFolder.open(folder)
+        self.dataset, self.vocabulary, self.sha256 = data.dataset, data.vocabulary, data.sha256
+        self.train, self.valid = data.sentences("train"), data.sentences("valid")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run; of a run whose objective has a list, that of one value."""
+
+    settings: TrainSettings
+    seed: int
+    setting: str | None
+    """The setting that is a list."""
+    which: str
+    """`alpha 3.0, 3 of 7` of such a list, else empty."""
+
+    @property
+    def value(self) -> Any:
+        """Of the setting that is a list."""
+        return None if self.setting is None else self.settings.objective[self.setting]
+
+    @property
+    def candidate(self) -> str:
+        """`alpha=3.0` of a list, else empty."""
+        return "" if self.setting is None else f"{self.setting}={self.value}"
+
+    @property
+    def name(self) -> str:
+        """As messages say it."""
+        return f"{self.settings.dataset} {self.settings.system} seed {self.seed} {self.candidate}".rstrip()
+
+    def store(self, data: TrainingData, finished: Path | None = None) -> StateStore:
+        """Where its states are; see StateStore."""
+        return StateStore(training_fingerprint(self.settings, data.sha256, self.seed), self.which, finished)
+
+
+def trainings_of(settings: TrainSettings, seed: int, data: TrainingData) -> list[Training]:
+    """The trainings of one run: more than one where a setting of the objective is a list.
+
+    Raises DataError for another data set's corpus, SettingsError for a list of which none could be selected.
+    """
+    if data.dataset != settings.dataset:
+        raise DataError(
+            f"{data.folder} is the data set {data.dataset}, the settings are for {settings.dataset}: give its own"
+        )
+    setting, objectives = alternatives(settings.objective)
+    if setting is not None and min(settings.training.iw_sentences, len(data.valid)) < 2:
+        raise SettingsError(
+            f"{setting} is selected by NLL-IW with its standard error: set training.iw_sentences to 2 or more"
+        )
+    return [
+        Training(
+            settings.model_copy(update={"objective": objective}),
+            seed,
+            setting,
+            "" if setting is None else f"{setting} {objective[setting]}, {number} of {len(objectives)}",
+        )
+        for number, objective in enumerate(objectives, 1)
+    ]
+
+
+def trained(
+    training: Training,
+    data: TrainingData,
+    store: StateStore,
+    stop: StopRequest,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> Turns[Outcome]:
+    """Train to the end, a step for each `next`, and keep the outcome in `store`; one that is over is not done again.
+
+    Each epoch is shown by `on_epoch` and, as it happens, in MLflow. Returns the outcome. Raises StoppedError: state
+    saved.
+    """
+    settings, seed = training.settings, training.seed
+    about = {"dataset": settings.dataset, "system": settings.system, "seed": seed, "settings": shown(settings)}
+    about |= {"corpus_sha256": data.sha256, "candidate": training.candidate}
+    if (kept := kept_outcome(settings, len(data.vocabulary), store)) is not None:
+        return kept
+    trainer = Trainer(settings, data.train, data.valid, len(data.vocabulary), seed, store, on_epoch, stop)
+    with shown_live(about, store.curves):
+        outcome = yield from trainer.steps()
+    parts = {key: value for key, value in vars(outcome).items() if key != "network"}
+    store.finish(parts if outcome.failure is None else {**parts, "weights": {}, "weights_iw": {}})
+    return outcome
+
+
+def train_side_by_side(
+    trainings: Sequence[Training], data: TrainingData, stop: StopRequest, at_once: int
+) -> Iterator[tuple[Training, Outcome | Exception]]:
+    """Train them all, `at_once` at a time, each locked while it lasts and its outcome kept in its store.
+
+    Yields each as it ends, with its outcome or the exception that it raised. Told to stop, those that have begun save
+    their states and end with StoppedError; the others do not begin.
+    """
+
+    def alone(training: Training) -> Turns[Outcome]:
+        def on_epoch(row: dict[str, Any]) -> None:
+            print(f"{training.name}: {epoch_line(row)}", file=sys.stderr, flush=True)
+
+        store = training.store(data)
+        with store.locked(training.name):
+            return (yield from trained(training, data, store, stop, on_epoch))
+
+    def begun() -> Iterator[Turns[Outcome]]:
+        for training in trainings:
+            if stop.reason() is not None:
+                return
+            yield alone(training)
+
+    for number, ended in take_turns(begun(), at_once):
+        yield trainings[number], ended
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """What a terminal shows of an epoch."""
+    names = {"train_loss": "loss", "valid_nll": "NLL", "valid_kl": "KL", "valid_mi": "MI", "valid_au": "AU"}
+    shown = [f"{label} {row[name]:.2f}" for name, label in names.items() if name in row]
+    return f"epoch {row['epoch']}: {', '.join(shown)}"
+
+
+def kept_outcome(settings: TrainSettings, vocabulary_size: int, store: StateStore) -> Outcome | None:
+    """What came of a training that is over by the store. Its network has no trained weights yet: see Outcome."""
+    found: list[Outcome] = []
+
+    def take(parts: dict[str, Any]) -> None:
+        network = Network(objective_class(settings.objective["name"]).kind, vocabulary_size, settings.model)
+        outcome = Outcome(network, **parts)
+        both = (outcome.weights, outcome.weights_iw)
+        if outcome.failure is None and any(kinds_of(one) != kinds_of(network.state_dict()) for one in both):
+            raise ValueError("its weights are other tensors")
+        # Trained on a GPU it may be taken where there is none.
+        network.to(resolve_device("cpu" if settings.training.device == "cpu" else "auto"))
+        found.append(outcome)
+
+    return found[0] if store.take_outcome(take) else None
+
+
+def shown(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that a model directory and MLflow name."""
+    return {key: settings.model_dump()[key] for key in ("model", "training", "objective")}
