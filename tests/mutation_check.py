@@ -620,8 +620,8 @@ MUTANTS = [
     Mutant(
         "the MI is measured at the posteriors' means",
         "textvae/evaluation.py",
-        "estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)",
-        "estimators.mutual_information(mu_ND, log_var_ND, mu_ND, sentences.kinds)",
+        "mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)",
+        "mutual_information(network, sentences, mu_ND, log_var_ND, mu_ND)",
         "textvae/test_evaluation.py",
     ),
     Mutant(
@@ -644,6 +644,34 @@ MUTANTS = [
         "z_ND[batch.indices].float().to(network.device)\n        _, losses_BT",
         "z_ND[: len(batch)].float().to(network.device)\n        _, losses_BT",
         "textvae/test_latent.py",
+    ),
+    Mutant(
+        "sentences that are read together are read with each other's codes",
+        "textvae/inference.py",
+        "z_RD = z_SKD.flatten(0, 1)",
+        "z_RD = z_SKD.transpose(0, 1).flatten(0, 1)",
+        "textvae/test_evaluation.py",
+    ),
+    Mutant(
+        "the NLL-IW of sentences that are read together is another one's",
+        "textvae/inference.py",
+        "nll_N[batch.indices] = ",
+        "nll_N[sorted(batch.indices)] = ",
+        "textvae/test_evaluation.py",
+    ),
+    Mutant(
+        "the gain of sentences that are read together is another one's",
+        "textvae/evaluation.py",
+        "log_p_SK[batch.indices] = ",
+        "log_p_SK[sorted(batch.indices)] = ",
+        "textvae/test_evaluation.py",
+    ),
+    Mutant(
+        "an evaluation multiplies as the training does",
+        "textvae/inference.py",
+        "@float32_precision(tf32=False)\ndef reconstruction_of_codes",
+        "def reconstruction_of_codes",
+        "textvae/test_evaluation.py",
     ),
     # --- generation
     Mutant(
