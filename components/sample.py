@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.step import Input, Output, step
 from textvae import checkpoint
 from textvae.config import SamplingSettings
-from textvae.generation import prior_samples
+from textvae.generation import Samples, prior_samples
 from textvae.progress import progress
 from textvae.sealed_parquet import sealed_writer
 
@@ -47,14 +48,11 @@ def sample(
         if trained.network is None:
             writer.write_table(schema.empty_table())
             return about
-        cut = 0
+        cut, words = 0, pa.array([trained.vocabulary.decode([i]) for i in range(len(trained.vocabulary))])
         with progress("sample", settings.sentences, "sentences") as bar:
             for batch in prior_samples(trained.network, settings, int(trained.config["seed"])):
-                words = [trained.vocabulary.decode(one.tokens) for one in batch]
-                tokens, log_probs = [one.tokens for one in batch], [one.log_prob for one in batch]
-                unended = [one.cut for one in batch]
-                writer.write_table(pa.table([words, tokens, log_probs, unended], schema=schema))
-                cut += sum(unended)
+                writer.write_table(pa.table(columns_of(batch, words), schema=schema))
+                cut += int(batch.cut.sum())
                 bar.advance(len(batch))
     if cut:
         print(
@@ -63,6 +61,13 @@ def sample(
             file=sys.stderr,
         )
     return about
+
+
+def columns_of(batch: Samples, words: pa.StringArray) -> list[pa.Array]:
+    """A batch as the file's columns, without a Python object for each word; `words` are those of all ids."""
+    tokens, offsets = pa.array(batch.sentences.tokens), pa.array(batch.sentences.offsets, pa.int32())
+    sentences = pc.binary_join(pa.ListArray.from_arrays(offsets, words.take(tokens)), " ")
+    return [sentences, pa.ListArray.from_arrays(offsets, tokens), pa.array(batch.log_probs), pa.array(batch.cut)]
 
 
 if __name__ == "__main__":

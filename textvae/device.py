@@ -28,8 +28,8 @@ def float32_precision(*, tf32: bool) -> Iterator[None]:
     """Inside, a GPU multiplies float32 matrices in TF32 (10 bits of mantissa) or, without, in IEEE float32 (23).
 
     Two switches, and both are needed: cuDNN's LSTM uses TF32 by default, and only the second one turns that off. They
-    are those that all versions of torch have; its newer `fp32_precision` raises where they are mixed. They
-    are the process's, so no `yield` inside; a CUDA graph keeps what held at its capture. Without a GPU they do nothing.
+    are those that all versions of torch have; its newer `fp32_precision` raises where they are mixed. They are
+    the process's, so no `yield` inside; a CUDA graph keeps what held at its capture. Without a GPU they do nothing.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32

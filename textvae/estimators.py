@@ -175,7 +175,8 @@ def mutual_information(
     distribution too, hence for the other an upper bound by as much as mi is a lower one. The
     standard errors are those of the sampled z given the sentences, and a little too large for it: they count the
     spread between sentences as well, equal ones (`kinds_N`) as `mean_and_se` says. `kl_difference_se` alone counts
-    every z by itself, since its mean is 0 for each. Raises ValueError below two sentences.
+    every z by itself, since its mean is 0 for each. The densities are computed where `z_ND` is. Raises ValueError
+    below two sentences.
     """
     if z_ND.shape != mu_ND.shape or len(z_ND) < 2:
         raise ValueError(
@@ -187,6 +188,8 @@ def mutual_information(
     own_N = torch.arange(len(z_ND), device=z_ND.device)
     log_q_z_N, log_q_others_N = log_aggregate_posterior(z_ND, mu_ND, log_var_ND, own_N)
     kl_N = gaussian_kl(mu_ND, log_var_ND)
+    per_sentence = log_q_z_x_N, log_p_z_N, log_q_z_N, log_q_others_N, kl_N
+    log_q_z_x_N, log_p_z_N, log_q_z_N, log_q_others_N, kl_N = (of_N.cpu() for of_N in per_sentence)
     mi, mi_se = mean_and_se(log_q_z_x_N - log_q_z_N, kinds_N)
     mi_upper, mi_upper_se = mean_and_se(log_q_z_x_N - log_q_others_N, kinds_N)
     kl, kl_se = mean_and_se(kl_N, kinds_N)

@@ -18,14 +18,16 @@ from textvae.config import EvaluationSettings
 from textvae.corpus import IntArray, Sentences, hashed_normals, hashed_order, hashed_subset, sentence_hash
 from textvae.errors import BrokenResultError
 from textvae.inference import (
+    batches,
     importance_weighted_nll,
+    mutual_information,
     mutual_information_in_batches,
     posteriors,
     reconstruction,
     reconstruction_of_codes,
 )
 from textvae.networks import Network, reparameterised
-from textvae.progress import progress
+from textvae.progress import Progress, progress
 
 MEASURES = (
     *("nll", "nll_se", "nll_iw", "nll_iw_se", "nll_subset", "nll_subset_se", "iw_sentences", "iw_samples"),
@@ -89,7 +91,7 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
     nll_N = reconstruction_N + kl_N
     if diverged := divergence(sentences, nll_N):
         return of_no_use(network, diverged)
-    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
+    information = mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
@@ -168,28 +170,34 @@ def decoder_gain(
     most = min(max(settings.gain_codes, settings.max_gain_codes), len(sentences))
     codes = min(settings.gain_codes, most)
 
-    def scores(n: int) -> Tensor:
-        """log p(x_n|z) (K), its own code first."""
+    z_ND = z_ND.to(network.device)
+
+    def own_and_others(n: int) -> list[int]:
+        """Whose codes sentence n is read with (K)."""
         key = sentence_hash(sentences[n], seed, "gain", sentences.copies[n])
         drawn = order[np.random.Generator(np.random.Philox(key=key)).choice(len(order), codes, replace=False)]
-        others = [i for i in drawn if i != n][: codes - 1]
-        return -reconstruction_of_codes(network, sentences, n, z_ND[[n, *others]])
+        return [n, *[i for i in drawn if i != n][: codes - 1]]
+
+    def scores(indices: IntArray, bar: Progress | None = None) -> Tensor:
+        """log p(x_n|z) (S, K) of the sentences at `indices`, its own code first."""
+        log_p_SK = torch.empty(len(indices), codes, dtype=torch.float64, device=network.device)
+        for batch in batches(network, sentences.subset(indices), codes):
+            whose_SK = np.array([own_and_others(n) for n in indices[batch.indices].tolist()])
+            log_p_SK[batch.indices] = -reconstruction_of_codes(network, batch, z_ND[whose_SK])
+            if bar is not None:
+                bar.advance(len(batch))
+        return log_p_SK.cpu()
 
     pilot = hashed_subset(sentences, min(GAIN_PILOT, len(subset)), "gain")
     with progress("evaluate: gain", len(subset), "sentences") as bar:
         while True:
-            of_pilot = {int(n): scores(int(n)) for n in pilot}
-            gains = estimators.decoder_gain(torch.stack(list(of_pilot.values()))).tolist()
+            of_pilot = scores(pilot)
+            gains = estimators.decoder_gain(of_pilot).tolist()
             # Summed exactly: the order of the sentences must not decide.
             if codes == most or math.fsum(gains) / len(gains) <= GAIN_SHARE * math.log(codes):
                 break
             codes = min(4 * codes, most)
         bar.advance(len(pilot))
-        log_p_SK = torch.empty(len(subset), codes, dtype=torch.float64)
-        for row, n in enumerate(map(int, subset)):
-            if n in of_pilot:
-                log_p_SK[row] = of_pilot[n]
-            else:
-                log_p_SK[row] = scores(n)
-                bar.advance()
+        log_p_SK, in_pilot = torch.empty(len(subset), codes, dtype=torch.float64), np.isin(subset, pilot)
+        log_p_SK[in_pilot], log_p_SK[~in_pilot] = of_pilot, scores(subset[~in_pilot], bar)
     return estimators.decoder_gain(log_p_SK), codes

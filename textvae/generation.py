@@ -1,25 +1,41 @@
 """Sentences from the prior: z ~ N(0, I), then word by word.
 
-Each sentence has a random stream of its own, keyed by (seed, its number), so that it does not depend on the batch it is
-drawn in. Shapes: B sentences still open, V target classes, D latent, H hidden, L the longest allowed length, P = L + 1
-places: after L words the last one only asks whether the sentence ends.
+Each sentence has random numbers of its own, by (seed, its number, the place in it), so that it does not depend on the
+batch it is drawn in, nor on when those that have ended leave it. Shapes: N sentences of a batch, B of them still in it,
+V target classes, D latent, H hidden, L the longest allowed length: after L words a last place only asks whether the
+sentence ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from textvae import philox
 from textvae.config import SamplingSettings
+from textvae.corpus import Sentences
+from textvae.device import float32_precision
 from textvae.networks import Network
 from textvae.vocabulary import BOS, EOS, FIRST_TARGET
 
-BATCH = 2048
+CODES, CHANCES = range(2)
+"""The two purposes of a sentence's random numbers."""
+PLACES = 2 * philox.WORDS
+"""Places of a sentence for which chances are drawn at a time."""
+CPU_BATCH = 2048
+GPU_CELLS = 2**25
+"""Logits of a word of all sentences in a batch on a GPU: 128 MiB, and a few times that in all."""
+
+Chances = Callable[[Tensor, int], Tensor]
+"""Uniform numbers (B, PLACES) of the sentences (B, positions in their batch) for the places from `place` on."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,37 @@ class Sample:
     """log p(x|z) in nats under the model (temperature 1, nothing cut), EOS counted where it was reached."""
     cut: bool
     """Whether it did not end after as many words as were allowed: a beginning, not a sentence."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A batch of them, as arrays (N): what `Sample` says of each."""
+
+    sentences: Sentences
+    log_probs: npt.NDArray[np.float64]
+    cut: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for n, (log_prob, cut) in enumerate(zip(self.log_probs.tolist(), self.cut.tolist(), strict=True)):
+            yield Sample(self.sentences[n].tolist(), log_prob, cut)
+
+
+class Pace(NamedTuple):
+    """How many sentences are generated together, and after how many places those that have ended leave."""
+
+    batch: int
+    leaving: int
+
+
+def pace(network: Network) -> Pace:
+    """On a CPU a sentence leaves at once, which saves its work. On a GPU that would be a wait at every word, and a
+    batch is as large as its memory allows."""
+    if network.device.type == "cpu":
+        return Pace(CPU_BATCH, leaving=1)
+    return Pace(max(1, GPU_CELLS // network.vocabulary_size), leaving=PLACES)
 
 
 class StepwiseDecoder:
@@ -95,54 +142,70 @@ def nucleus(probabilities_BV: Tensor, top_p: float) -> Tensor:
 
 
 @torch.inference_mode()
+@float32_precision(tf32=False)
 def generate(
-    network: Network, codes_ND: Tensor | None, uniforms_NP: Tensor, settings: SamplingSettings
-) -> list[Sample]:
-    """Sentences for given codes (None for LSTM-LM) and given uniform numbers, one for each place."""
+    network: Network,
+    count: int,
+    codes_ND: Tensor | None,
+    settings: SamplingSettings,
+    chances: Chances | None = None,
+    leaving: int | None = None,
+) -> Samples:
+    """`count` sentences for given codes (None for LSTM-LM).
+
+    Args: chances, only for greedy decoding None; leaving, as in `Pace`: no sentence depends on it.
+    """
     network.eval()
-    device, decoder = network.device, StepwiseDecoder(network)
-    count, limit = len(uniforms_NP), uniforms_NP.shape[1] - 1
-    tokens_NL = torch.full((count, limit), EOS, device=device)
+    device, decoder, limit = network.device, StepwiseDecoder(network), settings.max_length
+    leaving = leaving or pace(network).leaving
+    tokens_NL = torch.full((count, limit), EOS, dtype=torch.int32, device=device)
     log_prob_N = torch.zeros(count, dtype=torch.float64, device=device)
-    uniforms_NP = uniforms_NP.to(device)
+    cut_N = torch.zeros(count, dtype=torch.bool, device=device)
     z_ND = None if codes_ND is None else codes_ND.float().to(device)
     h, c, z_part = decoder.start(z_ND, count)
     words = torch.full((count,), BOS, device=device)
-    open_B = torch.arange(count, device=device)
+    open_B, ended_B = torch.arange(count, device=device), torch.zeros_like(cut_N)
+    chances_BP = h.new_zeros(count, PLACES)
     for place in range(limit + 1):
+        if chances is not None and place % PLACES == 0:
+            chances_BP = chances(open_B, place)
         logits, h, c = decoder.step(words, h, c, z_part)
-        classes = choose(logits, uniforms_NP[open_B, place], settings)
+        classes = choose(logits, chances_BP[:, place % PLACES], settings)
         log_prob_B = -F.cross_entropy(logits, classes, reduction="none").double()
-        words = classes + FIRST_TARGET
-        going_on = words != EOS
-        if place < limit:
-            tokens_NL[open_B, place] = words
-            log_prob_N[open_B] += log_prob_B
-        else:  # a word too many is not said
-            log_prob_N[open_B] += log_prob_B.masked_fill(going_on, 0.0)
-        if not going_on.all():  # finished sentences leave the batch
-            open_B, words, h, c = open_B[going_on], words[going_on], h[going_on], c[going_on]
-            z_part = z_part if isinstance(z_part, float) else z_part[going_on]
-        if not len(open_B):
-            break
-    cut_N = torch.zeros(count, dtype=torch.bool, device=device)
-    cut_N[open_B] = True
-    lengths, cut = (tokens_NL != EOS).sum(dim=1).tolist(), cut_N.tolist()
-    rows, log_probs = tokens_NL.cpu().numpy(), log_prob_N.tolist()
-    return [Sample(rows[i, : lengths[i]].tolist(), log_probs[i], cut[i]) for i in range(count)]
+        words = (classes + FIRST_TARGET).masked_fill(ended_B, EOS)
+        if place == limit:  # a word too many is not said
+            cut_N[open_B] = words != EOS
+            log_prob_B = log_prob_B.masked_fill(words != EOS, 0.0)
+        else:
+            tokens_NL[open_B, place] = words.int()
+        log_prob_N[open_B] += log_prob_B.masked_fill(ended_B, 0.0)
+        ended_B = words == EOS
+        if (place + 1) % leaving == 0:
+            left = (~ended_B).nonzero()[:, 0]  # a GPU is waited for here
+            if not len(left):
+                break
+            if len(left) < len(words):
+                open_B, words, ended_B, chances_BP = open_B[left], words[left], ended_B[left], chances_BP[left]
+                h, c, z_part = h[left], c[left], z_part if isinstance(z_part, float) else z_part[left]
+    rows_NL = tokens_NL.cpu().numpy()
+    said_NL = rows_NL != EOS
+    offsets = np.concatenate([[0], said_NL.sum(axis=1).cumsum()])
+    return Samples(Sentences(rows_NL[said_NL], offsets), log_prob_N.cpu().numpy(), cut_N.cpu().numpy())
 
 
 def prior_samples(
-    network: Network, settings: SamplingSettings, seed: int, batch: int = BATCH
-) -> Iterator[list[Sample]]:
-    """`settings.sentences` sentences from the prior, in batches; the sentences do not depend on `batch`."""
+    network: Network, settings: SamplingSettings, seed: int, at_once: Pace | None = None
+) -> Iterator[Samples]:
+    """`settings.sentences` sentences from the prior, in batches; the sentences do not depend on the pace."""
+    batch, leaving = at_once or pace(network)
     for start in range(0, settings.sentences, batch):
-        numbers = range(start, min(start + batch, settings.sentences))
-        codes = np.empty((len(numbers), network.latent))
-        uniforms = np.empty((len(numbers), settings.max_length + 1), dtype=np.float32)
-        for row, number in enumerate(numbers):
-            rng = np.random.Generator(np.random.Philox(key=np.array([seed, number], dtype=np.uint64)))
-            codes[row] = rng.standard_normal(network.latent)
-            uniforms[row] = rng.random(settings.max_length + 1, dtype=np.float32)
-        codes_ND = torch.from_numpy(codes) if network.latent else None
-        yield generate(network, codes_ND, torch.from_numpy(uniforms), settings)
+        numbers_N = torch.arange(start, min(start + batch, settings.sentences), device=network.device)
+        codes_ND = philox.normals(seed, CODES, numbers_N, network.latent) if network.latent else None
+        chances = partial(prior_chances, seed, numbers_N)
+        yield generate(network, len(numbers_N), codes_ND, settings, chances, leaving)
+
+
+def prior_chances(seed: int, numbers_N: Tensor, open_B: Tensor, place: int) -> Tensor:
+    """The chances (B, PLACES) of the sentences with these numbers that are still in the batch."""
+    block = place // philox.WORDS
+    return philox.uniforms(seed, CHANCES, numbers_N[open_B], block, PLACES // philox.WORDS)

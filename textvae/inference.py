@@ -1,12 +1,15 @@
 """What a network says about a split: posteriors and reconstruction losses, in batches, without gradients.
 
-Shapes: N sentences, K codes a sentence, D latent. Results are float64 and do not depend on the batches (within float32
-rounding of the network itself).
+Shapes: N sentences, S of them in a batch, K codes a sentence, D latent. Results are float64, on the CPU unless said
+otherwise, and do not depend on the batches (within float32 rounding of the network itself).
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,92 +17,127 @@ from textvae import estimators
 from textvae.corpus import (
     Batch,
     Sentences,
-    collate,
     evaluation_batches,
     hashed_batches,
     hashed_normal,
     hashed_normals,
     hashed_subset,
 )
+from textvae.device import float32_precision
 from textvae.networks import Network, reparameterised
 from textvae.progress import Progress
 
 HE_BATCH = 32
-MAX_TOKENS = 16_384
-"""Padded positions in one batch of an evaluation."""
+
+
+class Batching(NamedTuple):
+    """How much a network reads at a time."""
+
+    tokens: int
+    """Padded positions in a batch at most."""
+    together: bool
+    """Whether sentences that are read with many codes share a batch."""
+
+
+def batching(device: torch.device) -> Batching:
+    """On a CPU a sentence's codes are a batch already: several sentences in one took 0.98 to 1.1 times as long at the
+    default corpus's size (k = 20 and 100, batches of 4,096 to 65,536 tokens), for three quarters of the time are the
+    output layer's product, whose size is the same; and a number would depend on its neighbours, by 2e-7 of itself. A
+    GPU wants larger products: with a hidden size of 512 these take half a gigabyte.
+    """
+    return Batching(16_384, together=False) if device.type == "cpu" else Batching(32_768, together=True)
 
 
 @torch.inference_mode()
+@float32_precision(tf32=False)
 def posteriors(network: Network, sentences: Sentences) -> tuple[Tensor, Tensor]:
     """mu_ND and log sigma^2_ND of q(z|x) for every sentence, float64, on the CPU."""
     assert network.encoder is not None, "LSTM-LM has no posterior"
     network.eval()
-    mu_ND = torch.empty(len(sentences), network.latent, dtype=torch.float64)
+    mu_ND = torch.empty(len(sentences), network.latent, dtype=torch.float64, device=network.device)
     log_var_ND = torch.empty_like(mu_ND)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
+    for batch in batches(network, sentences):
         mu_BD, log_var_BD, _ = network.encoder(batch)
-        mu_ND[batch.indices], log_var_ND[batch.indices] = mu_BD.double().cpu(), log_var_BD.double().cpu()
-    return mu_ND, log_var_ND
+        mu_ND[batch.indices], log_var_ND[batch.indices] = mu_BD.double(), log_var_BD.double()
+    return mu_ND.cpu(), log_var_ND.cpu()
 
 
 @torch.inference_mode()
+@float32_precision(tf32=False)
 def reconstruction(network: Network, sentences: Sentences, z_ND: Tensor | None) -> Tensor:
     """-log p(x|z) (N) in nats for one code a sentence; `None` for LSTM-LM: -log p(x)."""
     network.eval()
-    losses_N = torch.empty(len(sentences), dtype=torch.float64)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
+    losses_N = torch.empty(len(sentences), dtype=torch.float64, device=network.device)
+    for batch in batches(network, sentences):
         z_BD = None if z_ND is None else z_ND[batch.indices].float().to(network.device)
-        losses_N[batch.indices] = network.decoder(batch, z_BD)[1].double().cpu()
-    return losses_N
+        losses_N[batch.indices] = network.decoder(batch, z_BD)[1].double()
+    return losses_N.cpu()
 
 
 @torch.inference_mode()
+@float32_precision(tf32=False)
 def word_log_probs(network: Network, sentences: Sentences, z_ND: Tensor | None) -> list[list[float]]:
     """log p(word | the words before, z) in nats of every word and of EOS; `None` for LSTM-LM."""
     found: list[list[float]] = [[]] * len(sentences)
-    for batch in evaluation_batches(sentences, MAX_TOKENS, network.device):
+    for batch in batches(network, sentences):
         z_BD = None if z_ND is None else z_ND[batch.indices].float().to(network.device)
         _, losses_BT = network.decoder.word_losses(batch, z_BD)
-        for n, length, losses_T in zip(batch.indices, batch.lengths_B, losses_BT.double().cpu(), strict=True):
+        for n, length, losses_T in zip(batch.indices, batch.lengths_B.tolist(), losses_BT.double().cpu(), strict=True):
             found[n] = (-losses_T[: length - 1]).tolist()
     return found
 
 
+def batches(network: Network, sentences: Sentences, codes: int | None = None) -> Iterator[Batch]:
+    """All sentences, each in one batch; those for `reconstruction_of_codes` with so many codes a sentence."""
+    tokens, together = batching(network.device)
+    if codes is not None:
+        tokens = tokens // codes if together else 0  # one sentence
+    return evaluation_batches(sentences, tokens, network.device)
+
+
 @torch.inference_mode()
-def reconstruction_of_codes(network: Network, sentences: Sentences, index: int, z_KD: Tensor) -> Tensor:
-    """-log p(x | z_k) (K) in nats of the sentence at `index` under each of K codes."""
+@float32_precision(tf32=False)
+def reconstruction_of_codes(network: Network, batch: Batch, z_SKD: Tensor) -> Tensor:
+    """-log p(x_s | z_sk) (S, K) in nats of a batch's sentences, each under K codes, on the network's device."""
     network.eval()
-    one = collate(sentences, np.array([index]), network.device)
-    step = max(1, MAX_TOKENS // one.tokens_BT.shape[1])
-    parts = []
-    for z_BD in torch.split(z_KD.float().to(network.device), step):
-        batch = Batch(
-            one.tokens_BT.expand(len(z_BD), -1), one.lengths_B.expand(len(z_BD)), one.indices, one.target_tokens
-        )
-        parts.append(network.decoder(batch, z_BD)[1].double().cpu())
-    return torch.cat(parts)
+    count, codes = z_SKD.shape[:2]
+    tokens_RT = batch.tokens_BT[:, None].expand(-1, codes, -1).flatten(0, 1)  # R = S K
+    lengths_R = batch.lengths_B[:, None].expand(-1, codes).flatten()
+    z_RD = z_SKD.flatten(0, 1).float().to(network.device)
+    step = max(1, batching(network.device).tokens // tokens_RT.shape[1])
+    losses_R = []
+    for some in (slice(start, start + step) for start in range(0, len(z_RD), step)):
+        part = replace(batch, tokens_BT=tokens_RT[some], lengths_B=lengths_R[some])
+        losses_R.append(network.decoder(part, z_RD[some])[1].double())
+    return torch.cat(losses_R).view(count, codes)
 
 
 def importance_weighted_nll(
     network: Network, sentences: Sentences, samples: int, seed: int, bar: Progress | None = None
 ) -> Tensor:
-    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed.
-
-    One sentence at a time: its samples are a batch already. Several sentences in one took 0.98 to 1.1 times as long at
-    the default corpus's size (k = 20 and 100, batches of 4,096 to 65,536 tokens), for three quarters of the time are
-    the output layer's product, whose size is the same; and a number would depend on its neighbours, by 2e-7 of itself.
-    """
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    nll_N = torch.empty(len(sentences), dtype=torch.float64)
-    for n, copy in enumerate(sentences.copies):
-        noise_KD = hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw", copy)
-        z_KD = reparameterised(mu_ND[n], log_var_ND[n], noise_KD)
-        log_p_xz_K = estimators.standard_normal_log_prob(z_KD) - reconstruction_of_codes(network, sentences, n, z_KD)
-        log_q_K = estimators.gaussian_log_prob(z_KD, mu_ND[n], log_var_ND[n])
-        nll_N[n] = estimators.importance_weighted_nll(log_p_xz_K[None], log_q_K[None])[0]
+    """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed."""
+    mu_ND, log_var_ND = (of_ND.to(network.device) for of_ND in posteriors(network, sentences))
+    nll_N, copies = torch.empty_like(mu_ND[:, 0]), sentences.copies
+    for batch in batches(network, sentences, samples):
+        noise_SKD = torch.stack(
+            [hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw", copies[n]) for n in batch.indices]
+        ).to(network.device)
+        mu_S1D, log_var_S1D = (of_ND[batch.indices, None] for of_ND in (mu_ND, log_var_ND))
+        z_SKD = reparameterised(mu_S1D, log_var_S1D, noise_SKD)
+        log_p_xz_SK = estimators.standard_normal_log_prob(z_SKD) - reconstruction_of_codes(network, batch, z_SKD)
+        log_q_SK = estimators.gaussian_log_prob(z_SKD, mu_S1D, log_var_S1D)
+        nll_N[batch.indices] = estimators.importance_weighted_nll(log_p_xz_SK, log_q_SK)
         if bar is not None:
-            bar.advance()
-    return nll_N
+            bar.advance(len(batch))
+    return nll_N.cpu()
+
+
+def mutual_information(
+    network: Network, sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor
+) -> estimators.LatentInformation:
+    """`mi` and its like, computed where the network is: they take N^2 densities in float64."""
+    mu_ND, log_var_ND, z_ND = (of_ND.to(network.device) for of_ND in (mu_ND, log_var_ND, z_ND))
+    return estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
 
 
 def mutual_information_in_batches(sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> float:
@@ -126,7 +164,7 @@ def validation(
     z_ND = reparameterised(mu_ND, log_var_ND, noise_ND)
     reconstruction_N = reconstruction(network, sentences, z_ND)
     kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
-    information = estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
+    information = mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)
     return {
         "valid_nll": float((reconstruction_N + kl_N).mean()),
         "valid_reconstruction": float(reconstruction_N.mean()),

@@ -269,10 +269,8 @@ class TextVAE(checkpoint.Model):
     def _decoded(self, network: Network, z_ND: Tensor, max_length: int) -> list[Generated]:
         at_least(1, max_length, "words at most (max_length)")
         greedy = SamplingSettings(temperature=0, max_length=max_length)
-        decoded = []
-        for part_BD in torch.split(z_ND, generation.BATCH):
-            unused = torch.zeros(len(part_BD), max_length + 1)  # greedy decoding draws nothing
-            decoded += generation.generate(network, part_BD, unused, greedy)
+        parts = torch.split(z_ND, generation.pace(network).batch)
+        decoded = [one for part in parts for one in generation.generate(network, len(part), part, greedy)]
         return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for one in decoded]
 
 

@@ -22,14 +22,27 @@ from torch.distributions import Normal
 from components.evaluate import evaluate
 from textvae import estimators, evaluation, inference
 from textvae.config import EvaluationSettings
-from textvae.corpus import Sentences, hashed_normal, hashed_normals, hashed_order, hashed_subset, sentence_hash
+from textvae.corpus import (
+    Batch,
+    Sentences,
+    collate,
+    hashed_normal,
+    hashed_normals,
+    hashed_order,
+    hashed_subset,
+    sentence_hash,
+)
+from textvae.device import float32_precision
 from textvae.evaluation import MEASURES, decoder_gain
 from textvae.inference import (
+    Batching,
+    batching,
     importance_weighted_nll,
     posteriors,
     reconstruction,
     reconstruction_of_codes,
     validation,
+    word_log_probs,
 )
 from textvae.networks import Kind, Network
 from textvae.records import Metrics, read_record
@@ -38,6 +51,11 @@ SEED = 5
 SETTINGS = EvaluationSettings(
     elbo_samples=2, iw_sentences=6, iw_samples=4, gain_sentences=9, gain_codes=5, device="cpu"
 )
+
+
+def tf32() -> tuple[bool, bool]:
+    """What holds for matrix products and for cuDNN's LSTM."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def log_density(z: Tensor, mu: Tensor, log_var: Tensor) -> float:
@@ -111,14 +129,62 @@ def test_reconstructions_are_each_sentences_own(kind: Kind, request: pytest.Fixt
         assert float(losses[n]) == pytest.approx(expected, abs=2e-5)
 
 
+def read_in(monkeypatch: pytest.MonkeyPatch, tokens: int, *, together: bool) -> None:
+    """Batches of so many tokens; `together`: the codes of several sentences in one, as on a GPU."""
+    monkeypatch.setattr(inference, "batching", lambda device: Batching(tokens, together))
+
+
 @pytest.mark.parametrize("max_tokens", [1, 50, 16_384])
-def test_one_sentence_under_many_codes(
+def test_many_codes_for_each_of_several_sentences(
     max_tokens: int, vae: Network, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     z = hashed_normals(corpus.test, 0, MODEL.latent, "x")
-    expected = torch.stack([reconstruction(vae, corpus.test, code.expand(len(corpus.test), -1))[3] for code in z])
-    monkeypatch.setattr(inference, "MAX_TOKENS", max_tokens)
-    torch.testing.assert_close(reconstruction_of_codes(vae, corpus.test, 3, z), expected, atol=1e-5, rtol=0)
+    chosen = np.array([3, 0, 7])
+    z_SKD = torch.stack([z, z.flip(0), 2 * z])
+    expected = [
+        reconstruction(vae, corpus.test.subset(np.full(len(z_KD), n)), z_KD)
+        for n, z_KD in zip(chosen, z_SKD, strict=True)
+    ]
+    read_in(monkeypatch, max_tokens, together=True)
+    found = reconstruction_of_codes(vae, collate(corpus.test, chosen), z_SKD)
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 500, 100_000])
+def test_sentences_read_together_have_the_importance_weighted_nll_of_each_alone(
+    max_tokens: int, vae: Network, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 1e-5 nats: a GPU reads the codes of several sentences at a time, a CPU those of one."""
+    alone = importance_weighted_nll(vae, corpus.test, 6, SEED)
+    sizes = []
+    decode = vae.decoder.forward
+    monkeypatch.setattr(vae.decoder, "forward", lambda batch, z: (sizes.append(len(batch)), decode(batch, z))[1])
+    read_in(monkeypatch, max_tokens, together=True)
+    torch.testing.assert_close(importance_weighted_nll(vae, corpus.test, 6, SEED), alone, atol=1e-5, rtol=0)
+    assert sum(sizes) == 14 * 6
+    assert max(sizes) == 1 if max_tokens == 1 else max(sizes) > 6
+
+
+def test_a_gpu_multiplies_in_ieee_float32_whatever_the_training_does(
+    vae: Network, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for part in (vae.encoder, vae.decoder):
+        assert part is not None
+        states = part.lstm.forward
+        monkeypatch.setattr(part.lstm, "forward", lambda *given, own=states: (seen.append(tf32()), own(*given))[1])
+    z_ND = hashed_normals(corpus.test, 0, MODEL.latent, "x")
+    with float32_precision(tf32=True):
+        importance_weighted_nll(vae, corpus.test, 2, SEED)
+        reconstruction(vae, corpus.test, z_ND)
+        word_log_probs(vae, corpus.test, z_ND)
+        assert tf32() == (True, True)
+        assert set(seen) == {(False, False)}
+
+
+def test_a_cpu_reads_one_sentence_at_a_time_and_a_gpu_many() -> None:
+    assert batching(torch.device("cpu")) == (16_384, False)
+    assert batching(torch.device("cuda")) == (32_768, True)
 
 
 def explicit_iw_nll(network: Network, sentences: Sentences, n: int, seed: int, samples: int) -> float:
@@ -301,23 +367,40 @@ def test_the_gain_compares_a_sentences_code_with_those_of_others(
         assert ours["gain_se"] == pytest.approx(standard_error(gains, texts_of(corpus.test, subset)), abs=1e-4)
 
 
+def owners(sentences: Sentences, z_ND: Tensor, batch: Batch, z_SKD: Tensor) -> list[int]:
+    """Which sentences a batch holds, by their words and by the codes that come first (equal ones differ in these)."""
+    own_S = [int((z_ND == z_KD[0]).all(dim=1).nonzero()) for z_KD in z_SKD]
+    for n, tokens_T, length in zip(own_S, batch.tokens_BT, batch.lengths_B, strict=True):
+        assert tokens_T[1 : int(length) - 1].tolist() == sentences[n].tolist()
+    return own_S
+
+
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize(
     ("begun", "most", "sharpness", "expected"),
     [(2, 1024, 50.0, 14), (2, 7, 50.0, 7), (2, 2, 50.0, 2), (3, 1, 50.0, 3), (14, 1024, 50.0, 14), (2, 1024, 1.2, 8)],
 )
 def test_the_codes_of_the_gain_grow_while_it_is_near_their_log(
-    begun: int, most: int, sharpness: float, expected: int, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    begun: int,
+    most: int,
+    sharpness: float,
+    expected: int,
+    together: bool,
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against loops, with a decoder that tells codes apart by their distance: fourfold while above 0.8 log K.
 
     The nine sentences are fewer than a pilot's 64, so it is all of them.
     """
+    read_in(monkeypatch, 100, together=together)
     z_ND = hashed_normals(corpus.test, SEED, MODEL.latent, "elbo 0")
-    monkeypatch.setattr(
-        evaluation,
-        "reconstruction_of_codes",
-        lambda network, sentences, n, z_KD: sharpness * (z_KD - z_ND[n]).square().sum(1),
-    )
+
+    def told(network: Network, batch: Batch, z_SKD: Tensor) -> Tensor:
+        own_S = owners(corpus.test, z_ND, batch, z_SKD)
+        return sharpness * (z_SKD - z_ND[own_S][:, None]).square().sum(2)
+
+    monkeypatch.setattr(evaluation, "reconstruction_of_codes", told)
     settings = SETTINGS.model_copy(update={"gain_codes": begun, "max_gain_codes": most})
     subset, order = hashed_subset(corpus.test, 9, "gain"), hashed_order(corpus.test, "gain codes")
 
@@ -346,9 +429,11 @@ def test_a_pilot_of_a_few_sentences_decides_for_all(corpus: Corpus, monkeypatch:
     subset, pilot = (hashed_subset(corpus.test, count, "gain") for count in (9, 3))
     heard: list[int] = []
 
-    def told(network: Network, sentences: Sentences, n: int, z_KD: Tensor) -> Tensor:
-        heard.append(n)
-        return 50.0 * (z_KD - z_ND[n]).square().sum(1) if n in pilot else torch.zeros(len(z_KD))
+    def told(network: Network, batch: Batch, z_SKD: Tensor) -> Tensor:
+        own_S = owners(corpus.test, z_ND, batch, z_SKD)
+        heard.extend(own_S)
+        hears_S11 = torch.from_numpy(np.isin(own_S, pilot)).double()[:, None]
+        return 50.0 * hears_S11 * (z_SKD - z_ND[own_S][:, None]).square().sum(2)
 
     monkeypatch.setattr(evaluation, "reconstruction_of_codes", told)
     settings = SETTINGS.model_copy(update={"gain_codes": 2})
@@ -448,16 +533,18 @@ def test_files_say_by_a_hash_whether_their_sentences_are_the_same(
     assert table_of_sentences(tmp_path / "lm")[0]["sentences_sha256"] == hashes["vae"]
 
 
-@pytest.mark.parametrize("max_tokens", [1, 40, 100])
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("max_tokens", [1, 40, 100, 100_000])
 def test_no_number_depends_on_the_batches(
     max_tokens: int,
+    together: bool,
     metrics: dict[str, Any],
     model: Path,
     corpus_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inference, "MAX_TOKENS", max_tokens)
+    read_in(monkeypatch, max_tokens, together=together)
     assert_same_numbers(measured(model, corpus_folder, tmp_path / "evaluation"), metrics)
 
 

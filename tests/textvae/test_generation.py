@@ -25,7 +25,19 @@ from components.train import write_model
 from textvae import checkpoint, generation
 from textvae.config import ModelSettings, SamplingSettings
 from textvae.corpus import Sentences
-from textvae.generation import Sample, StepwiseDecoder, choose, generate, nucleus, prior_samples
+from textvae.generation import (
+    PLACES,
+    Chances,
+    Pace,
+    Sample,
+    Samples,
+    StepwiseDecoder,
+    choose,
+    generate,
+    nucleus,
+    pace,
+    prior_samples,
+)
 from textvae.inference import reconstruction
 from textvae.networks import Kind, Network
 from textvae.training import Outcome
@@ -50,6 +62,13 @@ def uniforms(count: int, length: int, seed: int = 0) -> Tensor:
     return torch.rand(count, length, generator=torch.Generator().manual_seed(seed))
 
 
+def generated(network: Network, z: Tensor | None, chances_NP: Tensor, how: SamplingSettings) -> list[Sample]:
+    """Sentences for given codes and given chances, one for each place."""
+    count, places = chances_NP.shape
+    how = how.model_copy(update={"max_length": places - 1})
+    return list(generate(network, count, z, how, lambda open_B, place: chances_NP[open_B, place : place + PLACES]))
+
+
 # --- whole sentences ---------------------------------------------------------------------------------------------
 
 
@@ -58,7 +77,7 @@ def test_sentences_are_as_frequent_as_the_model_says(kind: Kind) -> None:
     """All sentences of up to 2 words and all beginnings of 3: 1 + 4 + 16 + 64 cells, chi-square."""
     network, count, length = network_of(kind), 20_000, 3
     z = some_codes(1) if kind == "vae" else None
-    samples = generate(
+    samples = generated(
         network,
         None if z is None else z.expand(count, -1),
         uniforms(count, length + 1),
@@ -87,7 +106,7 @@ def test_the_log_probability_is_the_decoders_own_whatever_the_decoding(kind: Kin
     """log p(x|z) of the model as it is: not of the sharpened or cut one that chose the words."""
     network, count, length = network_of(kind), 200, 6
     z = some_codes(count) if kind == "vae" else None
-    samples = generate(network, z, uniforms(count, length + 1), SamplingSettings(max_length=length, **changes))  # type: ignore[arg-type]
+    samples = generated(network, z, uniforms(count, length + 1), SamplingSettings(max_length=length, **changes))  # type: ignore[arg-type]
     ended = [n for n, one in enumerate(samples) if not one.cut]
     if changes != {"temperature": 0.0}:
         assert 0 < len(ended) < count, "some end, some are cut off"
@@ -105,7 +124,7 @@ def test_greedy_is_the_argmax_at_every_word(kind: Kind) -> None:
     network, count, length = network_of(kind, seed=4), 30, 7
     z = some_codes(count) if kind == "vae" else None
     greedy = SamplingSettings(temperature=0.0, max_length=length)
-    samples = generate(network, z, uniforms(count, length + 1), greedy)
+    samples = generated(network, z, uniforms(count, length + 1), greedy)
     for n, one in enumerate(samples):
         words: list[int] = []
         ended = False
@@ -136,7 +155,7 @@ def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
 
 def test_no_sentence_is_longer_than_allowed_and_none_holds_a_special_word() -> None:
     for length in (1, 4):
-        samples = generate(network_of("vae"), some_codes(300), uniforms(300, length + 1), ANCESTRAL)
+        samples = generated(network_of("vae"), some_codes(300), uniforms(300, length + 1), ANCESTRAL)
         assert max(len(one.tokens) for one in samples) == length
         assert min(len(one.tokens) for one in samples) == 0, "an empty sentence is a sentence"
         assert {word for one in samples for word in one.tokens} <= set(range(EOS + 1, VOCABULARY))
@@ -146,8 +165,8 @@ def test_a_sentence_is_cut_where_it_has_no_end_behind_the_last_word_allowed() ->
     """With the same chances and a longer limit, what was cut goes on and what was not stays as it was."""
     network, count, length = network_of("vae"), 300, 4
     z, chances = some_codes(count), uniforms(count, 41)
-    short = generate(network, z, chances[:, : length + 1], ANCESTRAL)
-    for one, longer in zip(short, generate(network, z, chances, ANCESTRAL), strict=True):
+    short = generated(network, z, chances[:, : length + 1], ANCESTRAL)
+    for one, longer in zip(short, generated(network, z, chances, ANCESTRAL), strict=True):
         assert one.cut == (len(longer.tokens) > length)
         assert one.tokens == longer.tokens[:length]
         assert one.cut or one.log_prob == pytest.approx(longer.log_prob, abs=1e-4)
@@ -157,42 +176,61 @@ def test_a_sentence_is_cut_where_it_has_no_end_behind_the_last_word_allowed() ->
 # --- the prior's samples -----------------------------------------------------------------------------------------
 
 
-def flat(network: Network, how: SamplingSettings, seed: int = 3, batch: int = 2048) -> list[Sample]:
-    return [one for many in prior_samples(network, how, seed, batch) for one in many]
+def flat(network: Network, how: SamplingSettings, seed: int = 3, at_once: Pace | None = None) -> list[Sample]:
+    return [one for many in prior_samples(network, how, seed, at_once) for one in many]
 
 
 @pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
 def test_samples_depend_on_the_seed_and_their_number_only(kind: Kind) -> None:
+    """Not on the batch, nor on when those that have ended leave it: on a GPU both are others than on a CPU."""
     network = network_of(kind)
+    longer = ANCESTRAL.model_copy(update={"max_length": 40})
+    for how in (ANCESTRAL, longer, longer.model_copy(update={"temperature": 0.0})):
+        expected = flat(network, how)
+        assert len(expected) == 60
+        for at_once in (Pace(1, 1), Pace(7, 1), Pace(7, 3), Pace(60, PLACES), Pace(60, 100)):
+            samples = flat(network, how, at_once=at_once)
+            assert [(one.tokens, one.cut) for one in samples] == [(one.tokens, one.cut) for one in expected]
+            assert [one.log_prob for one in samples] == pytest.approx([one.log_prob for one in expected], abs=1e-4)
     expected = flat(network, ANCESTRAL)
-    assert len(expected) == 60
-    for batch in (1, 7, 60):
-        samples = flat(network, ANCESTRAL, batch=batch)
-        assert [one.tokens for one in samples] == [one.tokens for one in expected]
-        assert [one.log_prob for one in samples] == pytest.approx([one.log_prob for one in expected], abs=1e-4)
     torch.manual_seed(5)
     first = flat(network, ANCESTRAL.model_copy(update={"sentences": 20}))
     assert [one.tokens for one in first] == [one.tokens for one in expected[:20]]
-    assert [one.tokens for one in flat(network, ANCESTRAL, seed=4)] != [one.tokens for one in expected]
+    others = [flat(network, ANCESTRAL, seed) for seed in (4, 3 + 2**32, 2**64 - 1)]
+    assert all([one.tokens for one in other] != [one.tokens for one in expected] for other in others)
 
 
 def test_codes_are_standard_normal_and_chances_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of each sentence, also where others have left the batch."""
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def spy(network: Network, codes: Tensor, chances: Tensor, how: SamplingSettings) -> list[Sample]:
+    def spy(network: Network, count: int, codes: Tensor, how: SamplingSettings, draw: Chances, leaving: int) -> Samples:
+        rows = torch.arange(count)
+        chances = torch.cat([draw(rows, place) for place in range(0, how.max_length + 1, PLACES)], dim=1)
+        assert torch.equal(draw(rows[1::3], PLACES), chances[1::3, PLACES : 2 * PLACES])
         seen.append((codes, chances))
-        return []
+        return Samples(Sentences.of([]), np.zeros(0), np.zeros(0, bool))
 
     monkeypatch.setattr(generation, "generate", spy)
-    flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), batch=500)
+    flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), at_once=Pace(500, 1))
     codes, chances = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
     assert codes.shape == (3000, MODEL.latent)
-    assert chances.shape == (3000, 11), "one for each word, and one for the end behind the last"
+    assert chances.shape == (3000, 2 * PLACES)
     assert stats.kstest(codes.ravel(), "norm").pvalue > 1e-4
     assert stats.kstest(chances.ravel(), "uniform").pvalue > 1e-4
     # Dimensions, positions and the two kinds of numbers are independent of each other.
-    correlations = np.corrcoef(np.concatenate([codes, chances], axis=1).T) - np.eye(MODEL.latent + 11)
+    numbers = np.concatenate([codes, chances], axis=1)
+    correlations = np.corrcoef(numbers.T) - np.eye(numbers.shape[1])
     assert np.abs(correlations).max() < 6 / math.sqrt(3000)
+
+
+def test_a_batch_on_a_gpu_is_as_large_as_its_logits_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pace(network_of("vae")).leaving == 1
+    monkeypatch.setattr(Network, "device", torch.device("cuda"))
+    for vocabulary in (VOCABULARY, 2**20, 2**30):
+        network = network_of("vae")
+        network.vocabulary_size = vocabulary
+        assert pace(network) == (max(1, 2**25 // vocabulary), PLACES)
 
 
 # --- one word ----------------------------------------------------------------------------------------------------

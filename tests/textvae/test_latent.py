@@ -174,9 +174,9 @@ def test_samples_of_a_posterior_are_normal_with_its_mean_and_variance(
 ) -> None:
     codes = []
 
-    def spy(network: Any, z: torch.Tensor, *rest: Any) -> list[generation.Sample]:
+    def spy(network: Any, count: int, z: torch.Tensor, *rest: Any) -> list[generation.Sample]:
         codes.append(z)
-        return [generation.Sample([], 0.0, cut=False)] * len(z)
+        return [generation.Sample([], 0.0, cut=False)] * count
 
     monkeypatch.setattr(generation, "generate", spy)
     count = 3000
