@@ -264,8 +264,19 @@ def profile(work: Workload, system: str) -> dict[str, Any]:
                 [event.key[:60], round(event.self_device_time_total / 1e3 / PROFILED_STEPS, 4)]
                 for event in sorted(kernels, key=lambda event: -event.self_device_time_total)[:8]
             ],
+            "most": [
+                [event.key[:100], event.count / PROFILED_STEPS]
+                for event in sorted(kernels, key=lambda event: -event.count)[:40]
+            ],
         }
     return rows
+
+
+def count_words(batch: Any) -> int:
+    """Of a batch of generated sentences: arrays, or a list in older versions."""
+    if hasattr(batch, "sentences"):
+        return int(batch.sentences.lengths.sum())
+    return sum(len(one.tokens) for one in batch)
 
 
 def samples(work: Workload) -> dict[str, Any]:
@@ -281,7 +292,7 @@ def samples(work: Workload) -> dict[str, Any]:
     words = sentences = 0
     for batch in prior_samples(network, settings, 1):
         sentences += len(batch)
-        words += sum(len(one.tokens) for one in batch)
+        words += count_words(batch)
     synchronise()
     seconds = time.perf_counter() - started
     length = words / sentences
