@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -141,48 +141,45 @@ class Batch:
 
 def collate(sentences: Sentences, indices: IntArray, device: torch.device | None = None) -> Batch:
     """The sentences at `indices` as a padded batch."""
-    few = Collator(sentences.subset(indices), device or torch.device("cpu"), [np.arange(len(indices))])
-    return replace(few[0], indices=np.asarray(indices))
+    return Batches(sentences, [np.asarray(indices)], device or torch.device("cpu"))[0]
 
 
-class Collator:
-    """The batches of a split, put together on the device: a GPU has the split's tokens, and is sent nothing more.
+class Batches:
+    """Padded batches of a split, all laid out on the device at once: a step takes its own as a view and sends nothing.
 
-    Args: sentences; device; batches, positions in `sentences`, in the order in which they will be asked for.
+    Args: sentences; batches, positions in `sentences`; device.
     """
 
-    def __init__(self, sentences: Sentences, device: torch.device, batches: list[IntArray]) -> None:
-        self.lengths = sentences.lengths + 2
-        self.device = device
-        self.multiple = PADDED_TO_CUDA if device.type == "cuda" else 1
-        # With something to point at behind the last sentence.
-        self._tokens = torch.from_numpy(np.append(sentences.tokens, np.int32(PAD))).to(device)
-        self._starts_N = torch.from_numpy(sentences.offsets[:-1]).to(device)
-        self._lengths_N = torch.from_numpy(self.lengths).to(device)
-        self.arrange(batches)
-
-    def arrange(self, batches: list[IntArray]) -> None:
-        """Other batches of the same split."""
-        self.batches = batches
-        self._order = torch.from_numpy(np.concatenate([*batches, np.zeros(0, np.int64)])).to(self.device)
-        self._begins = np.cumsum([0, *(len(batch) for batch in batches)])
+    def __init__(self, sentences: Sentences, batches: list[IntArray], device: torch.device) -> None:
+        self.indices = batches
+        lengths = [sentences.lengths[indices] + 2 for indices in batches]
+        multiple = PADDED_TO_CUDA if device.type == "cuda" else 1
+        self._widths = [-(-int(of_batch.max()) // multiple) * multiple for of_batch in lengths]
+        self.target_tokens = [int(of_batch.sum()) - len(of_batch) for of_batch in lengths]
+        self._ends = np.cumsum([0, *(len(of_batch) for of_batch in lengths)])
+        self._cells = np.cumsum([0, *(len(n) * width for n, width in zip(batches, self._widths, strict=True))])
+        order_N = np.concatenate([*batches, np.zeros(0, np.int64)])
+        length_N = np.concatenate([*lengths, np.zeros(0, np.int64)])
+        width_N = np.repeat(self._widths, [len(indices) for indices in batches])
+        tokens = np.full(self._cells[-1], PAD, dtype=np.int32)
+        begin_N = np.cumsum([0, *width_N])[:-1]
+        tokens[begin_N] = BOS
+        tokens[begin_N + length_N - 1] = EOS
+        words_N = length_N - 2
+        within = np.arange(words_N.sum()) - np.repeat(np.cumsum(words_N) - words_N, words_N)
+        tokens[np.repeat(begin_N + 1, words_N) + within] = sentences.tokens[
+            np.repeat(sentences.offsets[:-1][order_N], words_N) + within
+        ]
+        self._tokens = torch.from_numpy(tokens).to(device)
+        self._lengths = torch.from_numpy(length_N).to(device)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.indices)
 
     def __getitem__(self, number: int) -> Batch:
-        indices = self.batches[number]
-        lengths = self.lengths[indices]
-        longest = -(-int(lengths.max()) // self.multiple) * self.multiple
-        indices_B = self._order[self._begins[number] : self._begins[number + 1]]
-        lengths_B = self._lengths_N[indices_B]
-        places_T = torch.arange(longest, device=self.device)
-        words_BT = (self._starts_N[indices_B] - 1)[:, None] + places_T  # place 0 is BOS
-        words_BT = self._tokens[words_BT.clamp_(0, len(self._tokens) - 1)].long()
-        last_B1 = lengths_B[:, None] - 1
-        tokens_BT = torch.where(places_T < last_B1, words_BT, torch.where(places_T == last_B1, EOS, PAD))
-        tokens_BT[:, 0] = BOS
-        return Batch(tokens_BT, lengths_B, indices, int(lengths.sum()) - len(indices))
+        tokens_BT = self._tokens[self._cells[number] : self._cells[number + 1]].view(-1, self._widths[number]).long()
+        lengths_B = self._lengths[self._ends[number] : self._ends[number + 1]]
+        return Batch(tokens_BT, lengths_B, self.indices[number], self.target_tokens[number])
 
 
 def training_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
@@ -213,9 +210,7 @@ def evaluation_batches(sentences: Sentences, max_tokens: int, device: torch.devi
             stop += 1
         batches.append(order[start:stop])
         start = stop
-    collator = Collator(sentences, device or torch.device("cpu"), batches)
-    for number in range(len(collator)):
-        yield collator[number]
+    yield from map(Batches(sentences, batches, device or torch.device("cpu")).__getitem__, range(len(batches)))
 
 
 def sentence_hash(tokens: npt.NDArray[np.int32], seed: int, purpose: str = "", copy: int = 0) -> int:

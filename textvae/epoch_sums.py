@@ -33,8 +33,8 @@ class EpochSums:
         if names not in self._places_of:
             places = [self._places.setdefault(name, len(self._places)) for name in names]
             self._places_of[names] = torch.tensor(places, device=self.device)
-        weighted = torch.stack([value.detach() for value in values.values()]).double() * sentences
-        self._sums.index_add_(0, self._places_of[names], weighted)
+        step = torch.stack(list(values.values())).double()
+        self._sums.index_add_(0, self._places_of[names], step, alpha=sentences)
         for name in names:
             self.counts[name] = self.counts.get(name, 0) + sentences
 

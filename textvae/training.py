@@ -18,7 +18,7 @@ import torch
 
 from textvae.checkpoint import cloned, kinds_of
 from textvae.config import TrainSettings, validated
-from textvae.corpus import Batch, Collator, IntArray, Sentences, training_batches
+from textvae.corpus import Batch, Batches, Sentences, training_batches
 from textvae.device import float32_precision, resolve_device
 from textvae.divergence import DivergedError
 from textvae.epoch_sums import EpochSums
@@ -110,7 +110,7 @@ class Trainer:
         self.at = Position()
         self.sums = EpochSums(self.device)
         self.curves: list[dict[str, Any]] = []
-        self.batches = Collator(train, self.device, self.batches_of_epoch(0))
+        self.batches = self.batches_of_epoch(0)
         objective = objective_class(settings.objective.get("name"))
         config = validated(objective.Config, settings.objective, f"{settings.system}: objective")
         objective.check(config, self.training)
@@ -135,9 +135,10 @@ class Trainer:
                 "at beta = 1, where weights can be selected: train longer or shorten the objective's schedule"
             )
 
-    def batches_of_epoch(self, epoch: int) -> list[IntArray]:
+    def batches_of_epoch(self, epoch: int) -> Batches:
         """The epoch's batches, in order."""
-        return training_batches(self.train.lengths, self.training.batch_size, self.seed, epoch)
+        batches = training_batches(self.train.lengths, self.training.batch_size, self.seed, epoch)
+        return Batches(self.train, batches, self.device)
 
     def draw_batch(self) -> Batch:
         """A random one of the epoch's batches."""
@@ -159,8 +160,19 @@ class Trainer:
     def steps(self) -> Turns[Outcome]:
         """`run`, one step of the training at a time (or a part of one, where steps are long), for whoever lets several
         trainings take turns."""
-        with self.turn():
-            self.resume()
+        turns = self.all_steps()
+        while True:
+            with self.turn():
+                try:
+                    working = next(turns)
+                except StopIteration as end:
+                    outcome: Outcome = end.value
+                    return outcome
+            yield working
+
+    def all_steps(self) -> Turns[Outcome]:
+        """`steps`, whose turns are under this training's stream and precision."""
+        self.resume()
         remaining = (self.training.epochs - self.at.epoch) * self.train.target_tokens
         name = f"train {self.settings.dataset} {self.settings.system} seed {self.seed}"
         failure = None
@@ -168,8 +180,8 @@ class Trainer:
             with progress(name, remaining, "tokens") as bar:
                 while self.at.epoch < self.training.epochs and self.at.decays < self.training.max_decays:
                     yield from self.run_epoch(bar)
-                    with self.turn():
-                        self.end_epoch()
+                    yield from self.objective.asked()
+                    self.end_epoch()
         except DivergedError as error:
             # `at.step` counts the steps done: the next one diverged, or the validation after the epoch's last, or on a
             # GPU one that the error knows.
@@ -205,25 +217,20 @@ class Trainer:
 
     def run_epoch(self, bar: Progress) -> Turns[None]:
         """The rest of an epoch's steps, one at a time."""
-        self.batches.arrange(self.batches_of_epoch(self.at.epoch))
+        self.batches = self.batches_of_epoch(self.at.epoch)
+        self.network.train()
         while self.at.position < len(self.batches):
-            with self.turn():
-                self.stop_or_save(bar)
-                batch = self.batches[self.at.position]
-                self.network.train()
-                self.noise.seed(stream(self.seed, self.at.step))
-                self.objective.gradient_norms.clear()
-                turns = self.objective.turns(batch, self.at.step)
-            losses = None
-            while losses is None:
-                with self.turn():
-                    try:
-                        working = next(turns)
-                    except StopIteration as end:
-                        losses = end.value
-                        self.count(batch, losses, bar)
-                        working = self.queued()
-                yield working
+            self.stop_or_save(bar)
+            batch = self.batches[self.at.position]
+            self.noise.seed(stream(self.seed, self.at.step))
+            self.objective.gradient_norms.clear()
+            losses = yield from self.objective.turns(batch, self.at.step)
+            self.count(batch, losses, bar)
+            if self.at.step % STEPS_BETWEEN_REPORTS == 0:
+                yield from self.objective.asked()
+                if self.store is not None:
+                    self.report(bar)
+            yield self.queued()
 
     def count(self, batch: Batch, losses: Losses, bar: Progress) -> None:
         """A step is done."""
@@ -231,11 +238,8 @@ class Trainer:
         self.sums.add({**losses.terms(), **norms}, len(batch))
         self.at.step += 1
         self.at.position += 1
-        bar.advance(batch.target_tokens, lambda: self.note(losses))
-        if self.at.step % STEPS_BETWEEN_REPORTS == 0:
-            self.objective.ask()
-            if self.store is not None:
-                self.report(bar)
+        epoch = f"epoch {self.at.epoch + 1}/{self.training.epochs}"
+        bar.advance(batch.target_tokens, lambda: f"{epoch}, loss {float(losses.total):.2f}")
 
     def queued(self) -> Working | None:
         """The end of the step before this one: a GPU that is not there yet has enough to do."""
@@ -245,14 +249,9 @@ class Trainer:
         self.last.record(self.stream)
         return before
 
-    def note(self, losses: Losses) -> str:
-        """What a progress bar shows beside the rate."""
-        return f"epoch {self.at.epoch + 1}/{self.training.epochs}, loss {float(losses.total):.2f}"
-
     def end_epoch(self) -> None:
         """Validate, write the epoch's row, select weights, decay the learning rate."""
         step, objective = self.at.step, self.objective
-        objective.ask()
         row: dict[str, Any] = {"epoch": self.at.epoch + 1, "step": step, "lr": objective.learning_rate}
         if self.network.kind == "vae":
             row |= {"beta": objective.kl_weight(step - 1), "log_batch_size": math.log(self.training.batch_size)}

@@ -249,8 +249,8 @@ def test_an_epoch_takes_each_batch_once_in_training_mode(monkeypatch: pytest.Mon
 def test_a_random_batch_is_one_of_the_epochs() -> None:
     """For systems that need more than the current batch; its choice is the step's own randomness."""
     drawing = trainer(train_settings("vae_05"))
-    drawing.batches.arrange(drawing.batches_of_epoch(3))
-    groups = {frozenset(batch.tolist()) for batch in drawing.batches.batches}
+    drawing.batches = drawing.batches_of_epoch(3)
+    groups = {frozenset(batch.tolist()) for batch in drawing.batches.indices}
 
     def drawn(seed: int) -> list[frozenset[int]]:
         drawing.noise.seed(seed)

@@ -22,7 +22,7 @@ from textvae.networks import Kind, Network, reparameterised
 from textvae.noise import Noise
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
-from textvae.turns import Turns, run_out
+from textvae.turns import Turns, awaited, run_out
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,11 @@ class Objective:
     def ask(self) -> None:
         """Wait for the steps so far and hear what they have to say. Raises DivergedError."""
         self.divergence.ask()
+
+    def asked(self) -> Turns[None]:
+        """`ask`, with turns for others while it waits."""
+        yield from awaited(self.divergence.found)
+        self.ask()
 
     def optimise(self, batch: Batch) -> Taken:
         """The losses, their gradients, and a step of every optimiser."""
