@@ -278,12 +278,11 @@ def samples(work: Workload) -> dict[str, Any]:
     settings = SamplingSettings.model_validate({**limits, "sentences": work.sizes.samples})
     synchronise()
     started = time.perf_counter()
-    words = sentences = 0
-    for batch in prior_samples(network, settings, 1):
-        sentences += len(batch)
-        words += sum(len(one.tokens) for one in batch)
+    batches = list(prior_samples(network, settings, 1))
     synchronise()
     seconds = time.perf_counter() - started
+    lengths = [len(one.tokens) for batch in batches for one in batch]
+    words, sentences = sum(lengths), len(lengths)
     length = words / sentences
     return {"seconds": seconds, "tokens_s": (words + sentences) / seconds, "mean_length": length, **memory()}
 
