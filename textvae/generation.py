@@ -1,13 +1,14 @@
 """Sentences from the prior: z ~ N(0, I), then word by word.
 
 Each sentence has random numbers of its own, by (seed, its number, the place in it), so that it does not depend on the
-batch it is drawn in, nor on when those that have ended leave it. Shapes: N sentences of a batch, B of them still in it,
-V target classes, D latent, H hidden, L the longest allowed length: after L words a last place only asks whether the
-sentence ends.
+batch it is drawn in, nor on when those that have ended leave it. Shapes: N sentences, B of them that are being
+written, V target classes, D latent, H hidden, L the longest allowed length: after L words a last place only asks
+whether the sentence ends, P places with those that pass before it leaves.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +32,11 @@ CODES, CHANCES = range(2)
 PLACES = 2 * philox.WORDS
 """Places of a sentence for which chances are drawn at a time."""
 CPU_BATCH = 2048
-GPU_CELLS = 2**25
-"""Logits of a word of all sentences in a batch on a GPU: 128 MiB, and a few times that in all."""
+GPU_WIDTH, GPU_CELLS = 8192, 2**25
+"""Sentences that a GPU writes at a time at most, and their logits: 128 MiB, and a few times that in all."""
 
-Chances = Callable[[Tensor, int], Tensor]
-"""Uniform numbers (B, PLACES) of the sentences (B, positions in their batch) for the places from `place` on."""
+Chances = Callable[[Tensor, Tensor], Tensor]
+"""Uniform numbers (B, PLACES) of sentences (B, their rows) for as many places, each from its own (B) on."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,24 @@ class Samples:
 
 
 class Pace(NamedTuple):
-    """How many sentences are generated together, and after how many places those that have ended leave."""
+    """How sentences are generated."""
 
     batch: int
+    """As many are begun together."""
+    width: int
+    """As many of them are written at a time; the others take the place of those that have ended, each at a multiple of
+    PLACES, where chances are drawn."""
     leaving: int
+    """When none waits any more, those that have ended leave after every so many places."""
 
 
 def pace(network: Network) -> Pace:
-    """On a CPU a sentence leaves at once, which saves its work. On a GPU that would be a wait at every word, and a
-    batch is as large as its memory allows."""
+    """On a CPU a sentence leaves at once, which saves its work. A GPU would be waited for at each word then; and it
+    would have little to do for the few long sentences of a batch if no others took their place."""
     if network.device.type == "cpu":
-        return Pace(CPU_BATCH, leaving=1)
-    return Pace(max(1, GPU_CELLS // network.vocabulary_size), leaving=PLACES)
+        return Pace(CPU_BATCH, CPU_BATCH, leaving=1)
+    width = max(1, min(GPU_WIDTH, GPU_CELLS // network.vocabulary_size))
+    return Pace(8 * width, width, leaving=PLACES)
 
 
 class StepwiseDecoder:
@@ -99,17 +106,15 @@ class StepwiseDecoder:
         self.output = decoder.output.weight.T.contiguous()
         self.hidden = lstm.hidden_size
 
-    def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor | float]:
+    def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """(h_BH, c_BH, z's part of every step's input)."""
         if z_BD is None:
             zeros = self.output.new_zeros(count, self.hidden)
-            return zeros, zeros, 0.0
+            return zeros, zeros, self.output.new_zeros(count, 1)
         h_BH, c_BH = self.initial_state(z_BD)
         return h_BH, c_BH, z_BD @ self.from_z
 
-    def step(
-        self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor | float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(logits_BV, h_BH, c_BH) after reading one word each."""
         gates = torch.addmm(self.words[words_B] + z_part, h_BH, self.recurrent)
         i, f, g, o = gates.chunk(4, dim=1)
@@ -149,63 +154,68 @@ def generate(
     codes_ND: Tensor | None,
     settings: SamplingSettings,
     chances: Chances | None = None,
-    leaving: int | None = None,
+    at_pace: Pace | None = None,
 ) -> Samples:
-    """`count` sentences for given codes (None for LSTM-LM).
-
-    Args: chances, only for greedy decoding None; leaving, as in `Pace`: no sentence depends on it.
-    """
+    """`count` sentences for given codes (None for LSTM-LM); `chances` is None for greedy decoding only. No sentence
+    depends on the pace."""
     network.eval()
     device, decoder, limit = network.device, StepwiseDecoder(network), settings.max_length
-    leaving = leaving or pace(network).leaving
-    tokens_NL = torch.full((count, limit), EOS, dtype=torch.int32, device=device)
-    log_prob_N = torch.zeros(count, dtype=torch.float64, device=device)
-    cut_N = torch.zeros(count, dtype=torch.bool, device=device)
+    _, width, leaving = at_pace or pace(network)
     z_ND = None if codes_ND is None else codes_ND.float().to(device)
-    h, c, z_part = decoder.start(z_ND, count)
-    words = torch.full((count,), BOS, device=device)
-    open_B, ended_B = torch.arange(count, device=device), torch.zeros_like(cut_N)
-    chances_BP = h.new_zeros(count, PLACES)
-    for place in range(limit + 1):
-        if chances is not None and place % PLACES == 0:
-            chances_BP = chances(open_B, place)
-        logits, h, c = decoder.step(words, h, c, z_part)
-        classes = choose(logits, chances_BP[:, place % PLACES], settings)
-        log_prob_B = -F.cross_entropy(logits, classes, reduction="none").double()
-        words = (classes + FIRST_TARGET).masked_fill(ended_B, EOS)
-        if place == limit:  # a word too many is not said
-            cut_N[open_B] = words != EOS
-            log_prob_B = log_prob_B.masked_fill(words != EOS, 0.0)
-        else:
-            tokens_NL[open_B, place] = words.int()
-        log_prob_N[open_B] += log_prob_B.masked_fill(ended_B, 0.0)
-        ended_B = words == EOS
-        if (place + 1) % leaving == 0:
+    tokens_NP = torch.full((count, limit + max(PLACES, leaving)), EOS, dtype=torch.int32, device=device)
+    log_prob_N = torch.zeros(count, dtype=torch.float64, device=device)
+
+    def begun(first: int, stop: int) -> tuple[Tensor, ...]:
+        """Sentences before their first word: row, place, last word, whether it has ended, chances, decoder's state."""
+        rows_B = torch.arange(first, stop, device=device)
+        new = torch.zeros_like(rows_B)
+        decoder_state = decoder.start(None if z_ND is None else z_ND[first:stop], stop - first)
+        return rows_B, new, new + BOS, new > 0, decoder.output.new_zeros(len(new), PLACES), *decoder_state
+
+    entered = min(width, count)
+    open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part = begun(0, entered)
+    for turn in itertools.count():
+        if chances is not None and turn % PLACES == 0:
+            chances_BP = chances(open_B, place_B)
+        logits_BV, h_BH, c_BH = decoder.step(words_B, h_BH, c_BH, z_part)
+        classes_B = choose(logits_BV, chances_BP[:, turn % PLACES], settings)
+        words_B = (classes_B + FIRST_TARGET).masked_fill(ended_B, EOS)
+        tokens_NP[open_B, place_B] = words_B.int()
+        too_many_B = (place_B == limit) & (words_B != EOS)  # a word too many is not said
+        log_prob_B = -F.cross_entropy(logits_BV, classes_B, reduction="none").double()
+        log_prob_N[open_B] += log_prob_B.masked_fill(ended_B | too_many_B, 0.0)
+        ended_B, place_B = (words_B == EOS) | too_many_B, place_B + 1
+        if (turn + 1) % (leaving if entered == count else PLACES) == 0:
             left = (~ended_B).nonzero()[:, 0]  # a GPU is waited for here
-            if not len(left):
+            coming = min(width - len(left), count - entered)
+            if not len(left) + coming:
                 break
-            if len(left) < len(words):
-                open_B, words, ended_B, chances_BP = open_B[left], words[left], ended_B[left], chances_BP[left]
-                h, c, z_part = h[left], c[left], z_part if isinstance(z_part, float) else z_part[left]
-    rows_NL = tokens_NL.cpu().numpy()
-    said_NL = rows_NL != EOS
+            state: tuple[Tensor, ...] = open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part
+            if len(left) < len(open_B):
+                state = tuple(of_B[left] for of_B in state)
+            if coming:
+                state = tuple(torch.cat(both) for both in zip(state, begun(entered, entered + coming), strict=True))
+                entered += coming
+            open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part = state
+    rows_NP = tokens_NP[:, : limit + 1].cpu().numpy()
+    said_NL = rows_NP[:, :limit] != EOS
     offsets = np.concatenate([[0], said_NL.sum(axis=1).cumsum()])
-    return Samples(Sentences(rows_NL[said_NL], offsets), log_prob_N.cpu().numpy(), cut_N.cpu().numpy())
+    sentences = Sentences(rows_NP[:, :limit][said_NL], offsets)
+    return Samples(sentences, log_prob_N.cpu().numpy(), rows_NP[:, limit] != EOS)
 
 
 def prior_samples(
-    network: Network, settings: SamplingSettings, seed: int, at_once: Pace | None = None
+    network: Network, settings: SamplingSettings, seed: int, at_pace: Pace | None = None
 ) -> Iterator[Samples]:
     """`settings.sentences` sentences from the prior, in batches; the sentences do not depend on the pace."""
-    batch, leaving = at_once or pace(network)
-    for start in range(0, settings.sentences, batch):
-        numbers_N = torch.arange(start, min(start + batch, settings.sentences), device=network.device)
+    at_pace = at_pace or pace(network)
+    for start in range(0, settings.sentences, at_pace.batch):
+        numbers_N = torch.arange(start, min(start + at_pace.batch, settings.sentences), device=network.device)
         codes_ND = philox.normals(seed, CODES, numbers_N, network.latent) if network.latent else None
-        chances = partial(prior_chances, seed, numbers_N)
-        yield generate(network, len(numbers_N), codes_ND, settings, chances, leaving)
+        chances = partial(prior_chances, seed, numbers_N) if settings.temperature else None
+        yield generate(network, len(numbers_N), codes_ND, settings, chances, at_pace)
 
 
-def prior_chances(seed: int, numbers_N: Tensor, open_B: Tensor, place: int) -> Tensor:
-    """The chances (B, PLACES) of the sentences with these numbers that are still in the batch."""
-    block = place // philox.WORDS
-    return philox.uniforms(seed, CHANCES, numbers_N[open_B], block, PLACES // philox.WORDS)
+def prior_chances(seed: int, numbers_N: Tensor, rows_B: Tensor, place_B: Tensor) -> Tensor:
+    """The chances (B, PLACES) of the sentences with these numbers at some of the rows."""
+    return philox.uniforms(seed, CHANCES, numbers_N[rows_B], place_B // philox.WORDS, PLACES // philox.WORDS)

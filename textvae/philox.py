@@ -36,17 +36,17 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return a, b, c, d
 
 
-def blocks(seed: int, purpose: int, numbers_N: Tensor, first: int, count: int) -> Words:
-    """The blocks `first`, `first + 1` ... of each number, four words (N, K) with K = `count`; 0 <= seed < 2**64."""
+def blocks(seed: int, purpose: int, numbers_N: Tensor, first_N: Tensor, count: int) -> Words:
+    """K = `count` blocks of each number from its first on, as four words (N, K); 0 <= seed < 2**64."""
+    blocks_NK = first_N[:, None] + torch.arange(count, device=first_N.device)
     numbers_N1 = numbers_N[:, None]
-    block_1K = torch.arange(first, first + count, device=numbers_N.device)[None]
-    purpose_11 = torch.full_like(block_1K[:, :1], purpose)
-    return philox((block_1K, purpose_11, numbers_N1 & LOW, numbers_N1 >> 32), (seed & LOW, seed >> 32))
+    counter = blocks_NK, torch.full_like(numbers_N1, purpose), numbers_N1 & LOW, numbers_N1 >> 32
+    return philox(counter, (seed & LOW, seed >> 32))
 
 
-def uniforms(seed: int, purpose: int, numbers_N: Tensor, first: int, count: int) -> Tensor:
+def uniforms(seed: int, purpose: int, numbers_N: Tensor, first_N: Tensor, count: int) -> Tensor:
     """Values in [0, 1) from so many blocks of each number, four a block: (N, 4 K), float32, 24 random bits."""
-    words_NK4 = torch.stack(blocks(seed, purpose, numbers_N, first, count), dim=2)
+    words_NK4 = torch.stack(blocks(seed, purpose, numbers_N, first_N, count), dim=2)
     return (words_NK4.flatten(1) >> 8).float() * 2.0**-24
 
 
@@ -55,7 +55,7 @@ def normals(seed: int, purpose: int, numbers_N: Tensor, dimensions: int) -> Tens
 
     The words are the same on every device; logarithm, root, sine and cosine are the device's, to its last bits.
     """
-    a, b, c, d = blocks(seed, purpose, numbers_N, 0, (dimensions + 1) // 2)
+    a, b, c, d = blocks(seed, purpose, numbers_N, torch.zeros_like(numbers_N), (dimensions + 1) // 2)
     first, second = (((high << 21) | (low >> 11)).double() for high, low in ((a, b), (c, d)))  # 53 bits each
     radius = torch.sqrt(-2 * torch.log((first + 0.5) * 2.0**-53))  # of a number above 0
     angle = second * (2.0**-53 * 2 * math.pi)

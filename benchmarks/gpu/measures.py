@@ -272,13 +272,6 @@ def profile(work: Workload, system: str) -> dict[str, Any]:
     return rows
 
 
-def count_words(batch: Any) -> int:
-    """Of a batch of generated sentences: arrays, or a list in older versions."""
-    if hasattr(batch, "sentences"):
-        return int(batch.sentences.lengths.sum())
-    return sum(len(one.tokens) for one in batch)
-
-
 def samples(work: Workload) -> dict[str, Any]:
     """100,000 sentences from the prior of a network whose weights are random but for their length and words."""
     cleared()
@@ -289,12 +282,11 @@ def samples(work: Workload) -> dict[str, Any]:
     settings = SamplingSettings.model_validate({**limits, "sentences": work.sizes.samples})
     synchronise()
     started = time.perf_counter()
-    words = sentences = 0
-    for batch in prior_samples(network, settings, 1):
-        sentences += len(batch)
-        words += count_words(batch)
+    batches = list(prior_samples(network, settings, 1))
     synchronise()
     seconds = time.perf_counter() - started
+    lengths = [len(one.tokens) for batch in batches for one in batch]
+    words, sentences = sum(lengths), len(lengths)
     length = words / sentences
     return {"seconds": seconds, "tokens_s": (words + sentences) / seconds, "mean_length": length, **memory()}
 

@@ -66,7 +66,12 @@ def generated(network: Network, z: Tensor | None, chances_NP: Tensor, how: Sampl
     """Sentences for given codes and given chances, one for each place."""
     count, places = chances_NP.shape
     how = how.model_copy(update={"max_length": places - 1})
-    return list(generate(network, count, z, how, lambda open_B, place: chances_NP[open_B, place : place + PLACES]))
+
+    def draw(rows_B: Tensor, place_B: Tensor) -> Tensor:
+        columns_BP = place_B[:, None] + torch.arange(PLACES)
+        return chances_NP[rows_B[:, None], columns_BP.clamp_max(places - 1)]
+
+    return list(generate(network, count, z, how, draw))
 
 
 # --- whole sentences ---------------------------------------------------------------------------------------------
@@ -176,8 +181,8 @@ def test_a_sentence_is_cut_where_it_has_no_end_behind_the_last_word_allowed() ->
 # --- the prior's samples -----------------------------------------------------------------------------------------
 
 
-def flat(network: Network, how: SamplingSettings, seed: int = 3, at_once: Pace | None = None) -> list[Sample]:
-    return [one for many in prior_samples(network, how, seed, at_once) for one in many]
+def flat(network: Network, how: SamplingSettings, seed: int = 3, at_pace: Pace | None = None) -> list[Sample]:
+    return [one for many in prior_samples(network, how, seed, at_pace) for one in many]
 
 
 @pytest.mark.parametrize("kind", ["vae", "lstm_lm"])
@@ -185,11 +190,13 @@ def test_samples_depend_on_the_seed_and_their_number_only(kind: Kind) -> None:
     """Not on the batch, nor on when those that have ended leave it: on a GPU both are others than on a CPU."""
     network = network_of(kind)
     longer = ANCESTRAL.model_copy(update={"max_length": 40})
+    paces = [Pace(1, 1, 1), Pace(7, 7, 1), Pace(7, 7, 3), Pace(60, 60, PLACES), Pace(60, 60, 100)]
+    paces += [Pace(60, 1, PLACES), Pace(60, 11, PLACES), Pace(25, 11, 2 * PLACES), Pace(60, 20, 1)]
     for how in (ANCESTRAL, longer, longer.model_copy(update={"temperature": 0.0})):
         expected = flat(network, how)
         assert len(expected) == 60
-        for at_once in (Pace(1, 1), Pace(7, 1), Pace(7, 3), Pace(60, PLACES), Pace(60, 100)):
-            samples = flat(network, how, at_once=at_once)
+        for at_pace in paces:
+            samples = flat(network, how, at_pace=at_pace)
             assert [(one.tokens, one.cut) for one in samples] == [(one.tokens, one.cut) for one in expected]
             assert [one.log_prob for one in samples] == pytest.approx([one.log_prob for one in expected], abs=1e-4)
     expected = flat(network, ANCESTRAL)
@@ -204,15 +211,17 @@ def test_codes_are_standard_normal_and_chances_uniform(monkeypatch: pytest.Monke
     """Those of each sentence, also where others have left the batch."""
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def spy(network: Network, count: int, codes: Tensor, how: SamplingSettings, draw: Chances, leaving: int) -> Samples:
+    def spy(network: Network, count: int, codes: Tensor, how: SamplingSettings, draw: Chances, at: Pace) -> Samples:
         rows = torch.arange(count)
-        chances = torch.cat([draw(rows, place) for place in range(0, how.max_length + 1, PLACES)], dim=1)
-        assert torch.equal(draw(rows[1::3], PLACES), chances[1::3, PLACES : 2 * PLACES])
+        chances = torch.cat([draw(rows, 0 * rows + place) for place in (0, PLACES)], dim=1)
+        at_places = PLACES * (rows[1::3] % 2)
+        expected = chances.unflatten(1, (2, PLACES))[rows[1::3], rows[1::3] % 2]
+        assert torch.equal(draw(rows[1::3], at_places), expected)
         seen.append((codes, chances))
         return Samples(Sentences.of([]), np.zeros(0), np.zeros(0, bool))
 
     monkeypatch.setattr(generation, "generate", spy)
-    flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), at_once=Pace(500, 1))
+    flat(network_of("vae"), SamplingSettings(sentences=3000, max_length=10), at_pace=Pace(500, 500, 1))
     codes, chances = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
     assert codes.shape == (3000, MODEL.latent)
     assert chances.shape == (3000, 2 * PLACES)
@@ -225,12 +234,12 @@ def test_codes_are_standard_normal_and_chances_uniform(monkeypatch: pytest.Monke
 
 
 def test_a_batch_on_a_gpu_is_as_large_as_its_logits_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pace(network_of("vae")).leaving == 1
+    assert pace(network_of("vae")) == (2048, 2048, 1)
     monkeypatch.setattr(Network, "device", torch.device("cuda"))
-    for vocabulary in (VOCABULARY, 2**20, 2**30):
+    for vocabulary, width in ((VOCABULARY, 8192), (10_000, 3355), (2**26, 1)):
         network = network_of("vae")
         network.vocabulary_size = vocabulary
-        assert pace(network) == (max(1, 2**25 // vocabulary), PLACES)
+        assert pace(network) == (8 * width, width, PLACES)
 
 
 # --- one word ----------------------------------------------------------------------------------------------------

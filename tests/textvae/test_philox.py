@@ -42,14 +42,20 @@ def test_the_known_answers(counter: tuple[int, ...], key: tuple[int, int], expec
 def test_a_block_has_the_counter_and_the_key_that_are_documented() -> None:
     """Also of the largest seed, and of numbers beyond 32 bits."""
     seed, purpose, numbers = 2**64 - 3, 5, [0, 7, 2**32 + 1, 2**40]
-    found = blocks(seed, purpose, torch.tensor(numbers), first=2, count=3)
+    first = [2, 0, 2, 5]
+    found = blocks(seed, purpose, torch.tensor(numbers), torch.tensor(first), count=3)
     for row, number in enumerate(numbers):
-        for column, block in enumerate((2, 3, 4)):
-            expected = philox(words(block, purpose, number % 2**32, number // 2**32), (2**32 - 3, 2**32 - 1))
+        for column in range(3):
+            expected = philox(
+                words(first[row] + column, purpose, number % 2**32, number // 2**32), (2**32 - 3, 2**32 - 1)
+            )
             assert [int(part[row, column]) for part in found] == [int(word) for word in expected]
 
 
-@pytest.mark.parametrize("draw", [lambda *key: uniforms(*key, 0, 3), lambda *key: normals(*key, 9)])
+@pytest.mark.parametrize(
+    "draw",
+    [lambda seed, purpose, numbers: uniforms(seed, purpose, numbers, 0 * numbers, 3), lambda *key: normals(*key, 9)],
+)
 def test_a_number_has_its_values_whoever_else_is_asked_for(draw: object) -> None:
     assert callable(draw)
     together = draw(3, 0, NUMBERS)
@@ -62,7 +68,8 @@ def test_a_number_has_its_values_whoever_else_is_asked_for(draw: object) -> None
 
 
 def test_later_blocks_go_on_where_the_first_ones_end() -> None:
-    assert torch.equal(uniforms(3, 0, NUMBERS, 2, 2), uniforms(3, 0, NUMBERS, 0, 4)[:, 8:])
+    first = torch.zeros_like(NUMBERS)
+    assert torch.equal(uniforms(3, 0, NUMBERS, first + 2, 2), uniforms(3, 0, NUMBERS, first, 4)[:, 8:])
     assert torch.equal(normals(3, 0, NUMBERS, 5), normals(3, 0, NUMBERS, 8)[:, :5])
 
 
@@ -73,7 +80,8 @@ def uncorrelated(values_ND: Tensor) -> bool:
 
 
 def test_uniforms_are_uniform() -> None:
-    values = uniforms(1, 0, torch.arange(20_000), 0, 4)
+    numbers = torch.arange(20_000)
+    values = uniforms(1, 0, numbers, 0 * numbers, 4)
     assert values.dtype == torch.float32
     assert 0 <= float(values.min()) < float(values.max()) < 1
     assert torch.equal(values * 2**24, torch.floor(values * 2**24)), "24 bits, which float32 holds exactly"
@@ -98,4 +106,4 @@ def test_normals_are_standard_normal() -> None:
 def test_the_least_and_the_largest_words_give_finite_values(word: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textvae.philox.philox", lambda counter, key: 4 * (torch.tensor([[word]]),))
     assert torch.isfinite(normals(1, 0, NUMBERS[:1], 2)).all()
-    assert 0 <= float(uniforms(1, 0, NUMBERS[:1], 0, 1).max()) < 1
+    assert 0 <= float(uniforms(1, 0, NUMBERS[:1], NUMBERS[:1], 1).max()) < 1
