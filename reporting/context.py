@@ -40,7 +40,7 @@ def warnings(experiment: Experiment) -> list[str]:
     return [
         *found,
         f"Reduced settings on {listed(reduced)}: model, corpus or training smaller than the paper's, so that the runs "
-        "end soon. Compare the systems with one another, not with published numbers."
+        "end soon. Compare the systems with one another, not with published numbers.",
     ]
 
 

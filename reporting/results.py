@@ -66,7 +66,8 @@ MANY_CUT = 0.01
 IDENTITY = ("dataset", "system", "seed")
 TEXT_COLUMNS = {
     *IDENTITY,
-    *("status", "failure", "missing", "at_ceiling", "decoding", "discount_fallback", "chosen", "unfinished", "baseline"),
+    *("status", "failure", "missing", "at_ceiling", "decoding", "discount_fallback"),
+    *("chosen", "unfinished", "baseline"),
 }
 COLUMNS = (
     *IDENTITY,
