@@ -6,6 +6,7 @@ call trains for so many minutes, then measures what there is: a training that is
 weights so far, and marked. Neither DVC nor MLflow is needed, and KenLM only where perplexities are to be measured.
 """
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,6 +149,7 @@ def made(paper: Paper, minutes: float | None, jobs: int, measure: bool) -> int:
         code = train_a_slice(paper, minutes)
     failed: list[str] = []
     if measure:
+        gc.collect()  # the trainings' graphs hold memory of the GPU
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         write_models(paper)
