@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep test test-isa faults fuzz upgrade check status publish ui clean-state
+.PHONY: help setup repro sweep paper test test-isa faults fuzz upgrade check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -32,6 +32,10 @@ repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by s
 sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2)
 	dvc repro preprocess@sotu
 	python -m pipelines.machine.sweep --jobs $(JOBS)
+
+DATASET := ptb
+paper: $(READY)  ## the paper's systems at the paper's size on a GPU (DATASET=ptb, FLAGS='--text ptb.zip --minutes 30'; run it again to go on)
+	python -m pipelines.machine.paper --dataset $(DATASET) $(FLAGS)
 
 status: $(READY) ## where every run of the grid stands
 	@python -m pipelines.machine.status

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from textvae.files import write_json
 from textvae.integrity import write_sealed
 from textvae.records import MODEL_VERSION
 from textvae.selection import Candidate, choose
-from textvae.side_by_side import TrainingData, epoch_line, shown, trained, trainings_of
+from textvae.side_by_side import Training, TrainingData, epoch_line, shown, trained, trainings_of
 from textvae.state import curve_lines, stop_request
 from textvae.training import Outcome
 from textvae.turns import run_out
@@ -50,11 +51,10 @@ def train(
     data = TrainingData(corpus)
     trainings = trainings_of(settings, seed, data)
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
-    setting = trainings[0].setting
     candidates: list[Candidate] = []
     with stop_request() as stop, ExitStack() as locks:
         for training in trainings:
-            if setting is not None:
+            if training.which:
                 print(training.which, file=sys.stderr, flush=True)
             store = training.store(data, finished)
             locks.enter_context(store.locked(training.name))
@@ -62,9 +62,28 @@ def train(
             after_writing.append(store.remove)  # not before: until the step has ended, the outcome stays
             candidates.append(Candidate(training.value, training.settings, outcome))
         after_writing.append(locks.pop_all().close)  # held until the states are gone
+    about = write_run(model, curves, candidates, trainings[0], data)
+    if config is not None:
+        write_json(config, about)
+    return {**identity, "status": about["status"], **about["selected"], **about["chosen"]}
+
+
+def write_run(
+    model: Path,
+    curves: Path,
+    candidates: Sequence[Candidate],
+    first: Training,
+    data: TrainingData,
+    unfinished: str = "",
+) -> dict[str, Any]:
+    """Write the model directory and the learning curves of the candidate that is kept. Returns config.json.
+
+    Args: first, of the run's trainings; unfinished, how far the training is if it is not over (`epoch 29 of 100`).
+    """
+    identity = {"dataset": first.settings.dataset, "system": first.settings.system, "seed": first.seed}
     chosen, account = candidates[0], None
-    if setting is not None:
-        chosen, account = choose(setting, candidates, data.valid, seed)
+    if first.setting is not None:
+        chosen, account = choose(first.setting, candidates, data.valid, first.seed)
     outcome = chosen.outcome
     curve = curve_lines(identity, outcome.curves)
     about: dict[str, Any] = {
@@ -74,18 +93,17 @@ def train(
         "failure": outcome.failure,
         "kind": outcome.network.kind,
         "selected": outcome.selected,
-        "chosen": {} if setting is None else {setting: chosen.value},
+        "chosen": {} if first.setting is None else {first.setting: chosen.value},
         "settings": shown(chosen.settings),
         "corpus_sha256": data.sha256,
         "curves_sha256": hashlib.sha256(curve.encode()).hexdigest(),
     }
+    about |= {"unfinished": unfinished} if unfinished else {}
     about = write_model(model, outcome, about, data.vocabulary, None if account is None else {**identity, **account})
-    if config is not None:
-        write_json(config, about)
     curves.write_text(curve, encoding="utf-8")
     if outcome.failure is not None:
         print(f"DIVERGED: {outcome.failure['message']}; the report will show it as such", file=sys.stderr)
-    return {**identity, "status": about["status"], **outcome.selected, **about["chosen"]}
+    return about
 
 
 def write_model(

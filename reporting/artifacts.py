@@ -92,6 +92,11 @@ class Run:
         return "pending" if self.missing else "finished"
 
     @property
+    def unfinished(self) -> str:
+        """How far its training is, where the model was written before its end; empty for the others."""
+        return str((self.config or {}).get("unfinished", ""))
+
+    @property
     def failure(self) -> str:
         """Why a failed run failed; empty for the others."""
         if self.status != "failed":

@@ -27,11 +27,20 @@ def overview(experiment: Experiment) -> str:
 def warnings(experiment: Experiment) -> list[str]:
     """What a reader must know before the numbers."""
     reduced = [dataset_name(dataset) for dataset in experiment.settings.datasets if experiment.is_reduced(dataset)]
+    unfinished = [run for run in experiment.runs if run.unfinished]
+    found = []
+    if unfinished:
+        found.append(
+            "Trainings that are not over: "
+            + ", ".join(f"{system_name(run.system)} ({run.unfinished})" for run in unfinished)
+            + ". Their numbers are those of the best weights so far, and nothing about the systems follows from them."
+        )
     if not reduced:
-        return []
+        return found
     return [
+        *found,
         f"Reduced settings on {listed(reduced)}: model, corpus or training smaller than the paper's, so that the runs "
-        "end soon. Compare the systems with one another, not with published numbers."
+        "end soon. Compare the systems with one another, not with published numbers.",
     ]
 
 

@@ -66,7 +66,8 @@ MANY_CUT = 0.01
 IDENTITY = ("dataset", "system", "seed")
 TEXT_COLUMNS = {
     *IDENTITY,
-    *("status", "failure", "missing", "at_ceiling", "decoding", "discount_fallback", "chosen", "baseline"),
+    *("status", "failure", "missing", "at_ceiling", "decoding", "discount_fallback"),
+    *("chosen", "unfinished", "baseline"),
 }
 COLUMNS = (
     *IDENTITY,
@@ -81,6 +82,7 @@ COLUMNS = (
     "discount_fallback",
     "real_text_fppl",
     "chosen",
+    "unfinished",
     *DIFFERENCES,
 )
 CURVE_COLUMNS = [
@@ -121,6 +123,7 @@ def result_row(run: Run, reduced: bool) -> Row:
     row |= {"status": run.status, "failure": run.failure, "missing": " ".join(run.missing)}
     chosen = (run.config or {}).get("chosen") or {}
     row["chosen"] = " ".join(f"{setting}={value}" for setting, value in sorted(chosen.items()))
+    row["unfinished"] = run.unfinished
     if run.metrics is not None:
         row |= {key: measure(run, "metrics.json", run.metrics, key) for key in MEASURES if key not in NGRAM_MEASURES}
         row |= {key: run.metrics.get(key) for key in DETAILS}

@@ -225,6 +225,7 @@ def system_lines(dataset: str, system: str, rows: Sequence[Row], cells: Sequence
     name, lines = system_name(system), []
     if having:
         remark = "" if len(having) == len(rows) else f" ({len(having)} of {len(rows)} seeds)"
+        remark += "".join(f" ({far})" for far in dict.fromkeys(row["unfinished"] for row in having) if far)
         lines.append(Line("ours", dataset, name, system, tuple(cells), remark=remark))
     for row in rows:
         if row["status"] != "finished":

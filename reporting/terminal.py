@@ -42,6 +42,8 @@ def results_table(results_csv: Path) -> str:
     notes = [f"{'Mean and standard deviation over ' if seeds > 1 else ''}{seeds} seed{'s' if seeds > 1 else ''}."]
     if reduced := [dataset_name(d) for d in dict.fromkeys(row["dataset"] for row in rows if row["reduced"])]:
         notes.append(f"Reduced settings: {', '.join(reduced)}.")
+    if far := [f"{system_name(row['system'])} ({row['unfinished']})" for row in rows if row.get("unfinished")]:
+        notes.append(f"Trainings that are not over: {', '.join(far)}.")
     if decodings := list(dict.fromkeys(row["decoding"] for row in rows if row["decoding"])):
         notes.append(f"Decoding: {'; '.join(decodings)}.")
     if cut := list(dict.fromkeys(f"{row['dataset']} {system_name(row['system'])}" for row in rows if many_cut(row))):

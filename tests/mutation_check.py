@@ -69,6 +69,28 @@ MUTANTS = [
 """,
         "textvae/test_outputs.py",
     ),
+    # --- the paper's grid, and the benchmark of a GPU
+    Mutant(
+        "a model of a training that is not over does not say so",
+        "components/train.py",
+        'about |= {"unfinished": unfinished} if unfinished else {}',
+        "about |= {}",
+        "pipelines/test_paper.py",
+    ),
+    Mutant(
+        "a model is replaced, what was measured of the one before it stays",
+        "pipelines/machine/paper_runs.py",
+        'for name in ("model", "curves.jsonl", "evaluation", "samples.parquet", "ngram.json", "timings"):',
+        'for name in ("model", "curves.jsonl"):',
+        "pipelines/test_paper.py",
+    ),
+    Mutant(
+        "the table of the benchmark calls a target reached that was set against another commit, by the eager path",
+        "benchmarks/gpu/table.py",
+        "None if times is None or ratio is None or baseline is None else ratio >= times",
+        "None if times is None or ratio is None else ratio >= times",
+        "test_gpu_benchmark.py",
+    ),
     # --- what is read
     Mutant(
         "a damaged file of a model or a corpus is read, its hash or not",

@@ -170,6 +170,8 @@ class ModelConfig(OfRun):
     kind: Literal["vae", "lstm_lm"]
     selected: dict[str, Number]
     chosen: dict[str, Any] = Field(default={})
+    unfinished: str = ""
+    """How far the training is, where the model was written before its end: `epoch 29 of 100`."""
     settings: RunSettings
     corpus_sha256: Sha256
     curves_sha256: Sha256 | None = None

@@ -204,16 +204,21 @@ class Trainer:
                 "term": "valid_nll",
                 "largest_energy": self.objective.largest_energy,
             }
-        selected = {
+        selected = self.selected
+        if failure is not None and not math.isfinite(self.at.best_nll + self.at.best_iw):
+            selected = {}  # diverged before a first validation: nothing was selected
+        return Outcome(self.network, self.best, self.best_iw, self.curves, selected, failure)
+
+    @property
+    def selected(self) -> dict[str, Any]:
+        """Which epochs' weights are the best so far, by what, and how many epochs there were."""
+        return {
             "epoch": self.at.best_epoch,
             "valid_nll": self.at.best_nll,
             "iw_epoch": self.at.best_iw_epoch,
             "valid_nll_iw": self.at.best_iw,
             "epochs": self.at.epoch,
         }
-        if failure is not None and not math.isfinite(self.at.best_nll + self.at.best_iw):
-            selected = {}  # diverged before a first validation: nothing was selected
-        return Outcome(self.network, self.best, self.best_iw, self.curves, selected, failure)
 
     def run_epoch(self, bar: Progress) -> Turns[None]:
         """The rest of an epoch's steps, one at a time."""

@@ -35,22 +35,6 @@ from textvae.generation import prior_samples
 from textvae.state import StopRequest
 from textvae.training import Trainer
 
-try:
-    from textvae.side_by_side import take_turns
-except ImportError:
-
-    def take_turns(tasks: Any, at_once: int) -> Any:
-        """Until the module is there."""
-        left = dict(enumerate(tasks))
-        while left:
-            for number, task in list(left.items()):
-                try:
-                    next(task)
-                except StoppedError as error:
-                    del left[number]
-                    yield number, error
-
-
 SEVEN = ("lstm_lm", "vae_05", "vae_bow", "infovae", "cyclical", "lagging", "vae_mine")
 JOINT = {"aggressive": False}
 """LaggingVAE's settings for a joint step."""
@@ -170,6 +154,8 @@ def trained_tokens(trainer: Trainer) -> int:
 
 def turns(trainers: list[Trainer], seconds: float, steps: int | None = None) -> None:
     """Let trainings take turns in this process for so many seconds, or until one has taken so many steps."""
+    from textvae.side_by_side import take_turns  # here: an older version has none
+
     stop = AllUntil(trainers, time.perf_counter() + seconds, steps)
     for trainer in trainers:
         trainer.stop = stop

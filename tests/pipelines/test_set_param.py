@@ -59,7 +59,7 @@ def resolved(params: Params) -> dict[str, dict[str, Any]]:
     return resolve(params.model_copy(update={"grid": grid}))
 
 
-LIKE_VAE_MINE = {"vae_mine", "mine_bow", "mine_jsd", "mine_frozen", "mine_alpha0"}
+LIKE_VAE_MINE = {"vae_mine", "mine_bow", "mine_jsd", "mine_frozen", "mine_alpha1", "mine_alpha0"}
 
 
 @pytest.fixture(scope="module")
