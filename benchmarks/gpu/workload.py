@@ -310,8 +310,9 @@ def advance(trainer: Trainer, pace: StopRequest) -> Outcome | None:
 
 def tokens_between(trainer: Trainer, first: int, last: int) -> int:
     """Target tokens of the epoch's batches `first` to `last` - 1."""
-    batches = trainer.batches_of_epoch(trainer.at.epoch)[first:last]
-    return sum(int(trainer.train.lengths[batch].sum()) + len(batch) for batch in batches)
+    batches = trainer.batches_of_epoch(trainer.at.epoch)
+    indices = getattr(batches, "indices", batches)[first:last]  # older versions have a list
+    return sum(int(trainer.train.lengths[batch].sum()) + len(batch) for batch in indices)
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
