@@ -51,6 +51,7 @@ def train_group(
                 failure = ended.outcome.failure
                 said = "done" if failure is None else f"DIVERGED: {failure['message']}"
                 print(f"{training.name}: {said} ({len(over)} of {len(trainings)})", file=sys.stderr, flush=True)
+            del ended  # and with it the memory that it holds, before the next one begins
         if len(over) + len(failed) < len(trainings) and (why := stopped or stop.reason()) is not None:
             raise why
     if failed:

@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "a training takes all its steps before the next one begins",
         "textvae/side_by_side.py",
-        "turns.append((number, task, next(task)))",
-        "turns.appendleft((number, task, next(task)))",
+        "turns.append((key, task, next(task)))",
+        "turns.appendleft((key, task, next(task)))",
         "textvae/test_side_by_side.py",
     ),
     Mutant(
@@ -73,10 +73,10 @@ MUTANTS = [
         "a training that fails takes the others with it",
         "textvae/side_by_side.py",
         """        except Exception as error:
-            yield number, error
+            yield key, error
 """,
         """        except ZeroDivisionError as error:
-            yield number, error
+            yield key, error
 """,
         "textvae/test_side_by_side.py",
     ),
@@ -90,12 +90,17 @@ MUTANTS = [
         "textvae/test_side_by_side.py",
     ),
     Mutant(
-        "a training that is over keeps its lock while others go on",
+        "side by side, two processes do the same training",
         "textvae/side_by_side.py",
-        """        with store.locked(training.name):
-            return (yield""",
-        """        if store.locked(training.name).__enter__() is None:
-            return (yield""",
+        "        with store.locked(training.name):\n",
+        "        if store:\n",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "a training that has ended keeps its memory while others go on",
+        "textvae/side_by_side.py",
+        "            gc.collect()",
+        "            pass",
         "textvae/test_side_by_side.py",
     ),
     Mutant(

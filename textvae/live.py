@@ -50,7 +50,7 @@ def shown_live(about: Mapping[str, Any], curves: Path) -> Iterator[None]:
         tell(process, about)
         yield
         status = "FINISHED"
-    except (StoppedError, KeyboardInterrupt):
+    except (StoppedError, KeyboardInterrupt, GeneratorExit):  # the last of a training beside one that Ctrl-C ended
         status = "KILLED"
         raise
     finally:

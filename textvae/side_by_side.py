@@ -6,6 +6,7 @@ else takes turns changes none. A training that diverges or fails ends by itself.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from textvae.records import Timings
 from textvae.state import StateStore, StopRequest, training_fingerprint
 from textvae.training import Outcome, Trainer
 
+K = TypeVar("K")
 T = TypeVar("T")
 WAIT_SECONDS = 1e-4
 """Before the device is asked again, while it still works on a step of every training."""
@@ -44,37 +46,38 @@ class Working(Protocol):
 
 
 def take_turns(
-    tasks: Iterable[Generator[Working | None, None, T]], at_once: int
-) -> Iterator[tuple[int, T | Exception]]:
-    """Run generators to their ends, `at_once` at a time, one `next` each in turn.
+    tasks: Iterable[tuple[K, Generator[Working | None, None, T]]], at_once: int
+) -> Iterator[tuple[K, T | Exception]]:
+    """Run generators to their ends, `at_once` at a time, one `next` each in turn. A new one is taken from `tasks`, each
+    with whose it is, when one has ended.
 
     Where one yields something `Working`, its next turn waits until that is done, so that one with long steps does not
-    fill the device's queue before the others. A new one is taken from `tasks` when one has ended.
+    fill the device's queue before the others.
 
-    Yields: as each ends, its number among `tasks` and what it returned, or the exception that it raised.
+    Yields: as each ends, whose it was and what it returned, or the exception that it raised.
     """
-    waiting = enumerate(tasks)
-    turns: deque[tuple[int, Generator[Working | None, None, T], Working | None]] = deque()
+    waiting = iter(tasks)
+    turns: deque[tuple[K, Generator[Working | None, None, T], Working | None]] = deque()
     passed = 0
     while True:
-        turns.extend((number, task, None) for number, task in islice(waiting, at_once - len(turns)))
+        turns.extend((key, task, None) for key, task in islice(waiting, at_once - len(turns)))
         if not turns:
             return
-        number, task, working = turns.popleft()
+        key, task, working = turns.popleft()
         try:
             if working is not None and not working.query():
-                turns.append((number, task, working))
+                turns.append((key, task, working))
                 passed += 1
                 if passed == len(turns):
                     time.sleep(WAIT_SECONDS)
                     passed = 0
                 continue
             passed = 0
-            turns.append((number, task, next(task)))
+            turns.append((key, task, next(task)))
         except StopIteration as end:
-            yield number, end.value
+            yield key, end.value
         except Exception as error:
-            yield number, error
+            yield key, error
 
 
 class TrainingData:
@@ -220,8 +223,9 @@ def train_side_by_side(
 ) -> Iterator[tuple[Training, Trained | Exception]]:
     """Train them all, `at_once` at a time, each locked while it lasts and its outcome kept in its store.
 
-    Yields each as it ends, with what came of it or the exception that it raised. Told to stop, those that have begun
-    save their states and end with StoppedError; the others do not begin.
+    Returns each as it ends, with what came of it or the exception that it raised: keep that no longer than needed, it
+    may hold the training's memory. Told to stop, those that have begun save their states and end with StoppedError; the
+    others do not begin.
     """
 
     def alone(training: Training) -> Generator[Working | None, None, Trained]:
@@ -232,14 +236,14 @@ def train_side_by_side(
         with store.locked(training.name):
             return (yield from trained(training, data, store, stop, on_epoch))
 
-    def begun() -> Iterator[Generator[Working | None, None, Trained]]:
+    def begun() -> Iterator[tuple[Training, Generator[Working | None, None, Trained]]]:
         for training in trainings:
             if stop.reason() is not None:
                 return
-            yield alone(training)
+            gc.collect()  # a trainer and its objective know each other: the memory of one that has ended goes only now
+            yield training, alone(training)
 
-    for number, ended in take_turns(begun(), at_once):
-        yield trainings[number], ended
+    return take_turns(begun(), at_once)
 
 
 def epoch_line(row: dict[str, Any]) -> str:

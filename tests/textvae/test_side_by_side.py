@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from components.train_group import train_group
 from textvae import side_by_side
 from textvae.checkpoint import load_state, save_state
 from textvae.config import TrainGroupSettings, TrainSettings
-from textvae.errors import SettingsError
+from textvae.errors import SettingsError, TextVAEError
 from textvae.files import read_json
 from textvae.objectives import objective_names
 from textvae.side_by_side import Trained, TrainingData, take_turns, timings_with, train_side_by_side, trainings_of
@@ -50,10 +52,10 @@ def counting(name: str, steps: int, said: list[str], fails: bool = False) -> Gen
 
 def test_each_takes_a_step_in_turn_and_a_new_one_begins_when_one_has_ended() -> None:
     said: list[str] = []
-    tasks = [counting("a", 1, said), counting("b", 3, said, fails=True), counting("c", 2, said)]
-    ended = [(number, str(result)) for number, result in take_turns(tasks, 2)]
+    tasks = [("A", counting("a", 1, said)), ("B", counting("b", 3, said, fails=True)), ("C", counting("c", 2, said))]
+    ended = [(key, str(result)) for key, result in take_turns(tasks, 2)]
     assert said == ["a0", "b0", "b1", "c0", "b2", "c1"]
-    assert ended == [(0, "a"), (1, "b"), (2, "c")]
+    assert ended == [("A", "a"), ("B", "b"), ("C", "c")]
 
 
 def test_one_that_the_device_still_works_for_waits_and_the_others_go_on() -> None:
@@ -74,7 +76,7 @@ def test_one_that_the_device_still_works_for_waits_and_the_others_go_on() -> Non
             said.append("long")
             yield Step(3)
 
-    list(take_turns([long(), counting("a", 5, said)], 2))
+    list(take_turns([("l", long()), ("a", counting("a", 5, said))], 2))  # type: ignore[list-item]
     assert said == ["long", "a0", "a1", "a2", "a3", "long", "a4"]
 
 
@@ -99,7 +101,7 @@ def alone(settings: TrainSettings, corpus: Corpus, seed: int) -> Outcome:
 def test_every_system_trains_beside_the_others_as_alone(corpus: Corpus, corpus_folder: Path) -> None:
     """Three at a time, so that they begin and end at different moments of each other."""
     data = TrainingData(corpus_folder)
-    runs = [(train_settings(system), seed) for seed, system in enumerate(objective_names())]
+    runs = [(train_settings(system, epochs=2), seed) for seed, system in enumerate(objective_names())]
     trainings = [training for settings, seed in runs for training in trainings_of(settings, seed, data)]
     ended = {training.name: result for training, result in train_side_by_side(trainings, data, StopRequest(), 3)}
     assert ended.keys() == {training.name for training in trainings}
@@ -130,15 +132,15 @@ def test_one_that_diverges_and_one_that_fails_end_alone(corpus: Corpus, corpus_f
 
 
 def with_a_list() -> TrainSettings:
-    settings = train_settings("vae_mine")
+    settings = train_settings("vae_mine", epochs=2)
     return settings.model_copy(update={"objective": {**settings.objective, "alpha": [0.5, 1.0]}})
 
 
 RUNS = [
-    (train_settings("lstm_lm"), 1),
+    (train_settings("lstm_lm", epochs=2), 1),
     (with_a_list(), 2),
-    (train_settings("vae_mine", objective=DIVERGES), 3),
-    (train_settings("vae_05"), 1),
+    (train_settings("vae_mine", objective=DIVERGES, epochs=2), 3),
+    (train_settings("vae_05", epochs=2), 1),
 ]
 
 
@@ -165,9 +167,9 @@ def expected(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         return written(corpus_folder, folder / "runs")
 
 
-def stores(settings: TrainSettings, corpus: Path) -> list[StateStore]:
+def stores(settings: TrainSettings, seed: int, corpus: Path) -> list[StateStore]:
     data = TrainingData(corpus)
-    return [training.store(data) for training in trainings_of(settings, 1, data)]
+    return [training.store(data) for training in trainings_of(settings, seed, data)]
 
 
 def no_training(*arguments: object) -> None:
@@ -199,9 +201,9 @@ def test_train_takes_what_the_group_has_trained_and_trains_nothing(
 
 
 def test_the_timings_of_a_run_are_those_of_its_training_wherever_that_was(
-    corpus_folder: Path, state: Path, tmp_path: Path
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And its code is the same as without a group: it is a part of what finds the run in MLflow."""
+    """And its code is its own, whatever trains beside it: it is a part of what finds the run in MLflow."""
     settings = train_settings("vae_bow")
     (tmp_path / "train.json").write_text(settings.model_dump_json())
 
@@ -214,9 +216,10 @@ def test_the_timings_of_a_run_are_those_of_its_training_wherever_that_was(
         return dict(read_json(outputs["timings"]))
 
     expected = timings("alone")
+    monkeypatch.setitem(sys.modules, "textvae.objectives.beside_it", sys.modules["textvae.objectives"])
     two = {"runs": [{"settings": one.model_dump(), "seed": 1} for one in (settings, train_settings("lagging"))]}
     train_group(corpus=corpus_folder, settings=TrainGroupSettings.model_validate(two))
-    [file] = [store.outcomes()[0] for store in stores(settings, corpus_folder)]
+    [file] = [store.outcomes()[0] for store in stores(settings, 1, corpus_folder)]
     kept = load_state(file)
     elsewhere = {"host": "node-7", "device": "NVIDIA H100", "started": "2020-01-01T00:00:00+00:00", "wall_s": 7200.5}
     kept["timings"] |= {**elsewhere, "cpu_s": 3600.0, "peak_rss_mb": 1e6}
@@ -307,6 +310,36 @@ def test_a_group_with_a_run_that_fails_says_which_and_keeps_the_others(
     assert f"error: 1 of 5 trainings failed ({fails.name})" in said
     assert len(list(state.glob(f"*/{OUTCOME}"))) == 4
     assert not (tmp_path / "finished").exists()
+
+
+def test_one_that_another_process_is_at_is_left_to_it(
+    corpus_folder: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [taken] = stores(*RUNS[0], corpus_folder)
+    with taken.locked("it"), pytest.raises(TextVAEError, match="1 of 5 trainings failed"):
+        train_group(corpus=corpus_folder, settings=group())
+    assert "FAILED: tiny lstm_lm seed 1: tiny lstm_lm seed 1 is being trained by process" in capsys.readouterr().err
+    assert len(list(state.glob(f"*/{OUTCOME}"))) == 4
+
+
+def test_the_memory_of_one_that_has_ended_is_free_before_the_next_begins(
+    corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that failed, too, whose exception knows where it was."""
+    [fails] = stores(*RUNS[0], corpus_folder)
+    fails.curves.mkdir(parents=True)
+    made: list[weakref.ref[Trainer]] = []
+
+    class Watched(Trainer):
+        def __init__(self, *arguments: Any) -> None:
+            assert [one for one in made if one() is not None] == []
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(side_by_side, "Trainer", Watched)
+    with pytest.raises(TextVAEError, match="1 of 5 trainings failed"):
+        train_group(corpus=corpus_folder, settings=group(1))
+    assert len(made) == 5
 
 
 def test_a_list_of_which_none_could_be_selected_is_refused_before_it_is_trained(corpus_folder: Path) -> None:
