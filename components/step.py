@@ -44,6 +44,10 @@ after_writing: list[Callable[[], None]] = []
 """A step appends what must wait until its outputs have their final names: throwing away what they were made from."""
 
 
+timings_by: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
+"""A step appends what makes of its timings those of all the work in its outputs: a part of it was done before."""
+
+
 @dataclass(frozen=True)
 class Input:
     """Marks a path that must exist; `artifact` is its Kubeflow type (Dataset, Model, Metrics, HTML, Artifact). Typed
@@ -113,6 +117,7 @@ class Step:
         names = [p.name for p in self.parameters if p.kind == "output" and arguments.get(p.name) is not None]
         outputs = {name: Path(arguments[name]) for name in names}
         after_writing.clear()
+        timings_by.clear()
         with written_when_complete(outputs) as temporary:
             metadata = self.function(**{**arguments, **temporary}) or {}
         for action in after_writing:
@@ -128,7 +133,10 @@ class Step:
             metadata = self(**{p.name: parsed(p, options[p.name]) for p in self.parameters})
             if timings is not None:
                 identity = {key: metadata[key] for key in IDENTITY if key in metadata}
-                write_sealed(timings, {**identity, **stopwatch.read()})
+                took = stopwatch.read()
+                for account in timings_by:
+                    took = account(took)
+                write_sealed(timings, {**identity, **took})
             if executor_input is not None:
                 write_executor_output(json.loads(executor_input), metadata)
 

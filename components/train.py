@@ -5,17 +5,27 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from components.step import Input, Output, after_writing, step
+from components.step import Input, Output, after_writing, step, timings_by
 from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.files import write_json
 from textvae.integrity import write_sealed
 from textvae.records import MODEL_VERSION
 from textvae.selection import Candidate, choose
-from textvae.side_by_side import Training, TrainingData, epoch_line, shown, trained, trainings_of
+from textvae.side_by_side import (
+    Trained,
+    Training,
+    TrainingData,
+    epoch_line,
+    shown,
+    timings_with,
+    trained,
+    trainings_of,
+)
 from textvae.state import curve_lines, stop_request
 from textvae.training import Outcome
 from textvae.turns import run_out
@@ -52,15 +62,18 @@ def train(
     trainings = trainings_of(settings, seed, data)
     identity = {"dataset": settings.dataset, "system": settings.system, "seed": seed}
     candidates: list[Candidate] = []
+    trainings_done: list[Trained] = []
+    timings_by.append(partial(timings_with, trainings_done))
     with stop_request() as stop, ExitStack() as locks:
         for training in trainings:
             if training.which:
                 print(training.which, file=sys.stderr, flush=True)
             store = training.store(data, finished)
             locks.enter_context(store.locked(training.name))
-            outcome = run_out(trained(training, data, store, stop, print_epoch))
-            after_writing.append(store.remove)  # not before: until the step has ended, the outcome stays
-            candidates.append(Candidate(training.value, training.settings, outcome))
+            done = run_out(trained(training, data, store, stop, print_epoch))
+            after_writing.append(store.remove)
+            candidates.append(Candidate(training.value, training.settings, done.outcome))
+            trainings_done.append(done)
         after_writing.append(locks.pop_all().close)  # held until the states are gone
     about = write_run(model, curves, candidates, trainings[0], data)
     if config is not None:

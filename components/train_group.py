@@ -48,8 +48,10 @@ def train_group(
                 print(f"FAILED: {training.name}: {reason(ended)}", file=sys.stderr, flush=True)
             else:
                 over.append(training)
-                said = "done" if ended.failure is None else f"DIVERGED: {ended.failure['message']}"
+                failure = ended.outcome.failure
+                said = "done" if failure is None else f"DIVERGED: {failure['message']}"
                 print(f"{training.name}: {said} ({len(over)} of {len(trainings)})", file=sys.stderr, flush=True)
+            del ended  # and with it the memory that it holds, before the next one begins
         if len(over) + len(failed) < len(trainings) and (why := stopped or stop.reason()) is not None:
             raise why
     if failed:

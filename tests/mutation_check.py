@@ -91,6 +91,90 @@ MUTANTS = [
         "None if times is None or ratio is None else ratio >= times",
         "test_gpu_benchmark.py",
     ),
+    # --- trainings side by side
+    Mutant(
+        "a training takes all its steps before the next one begins",
+        "textvae/side_by_side.py",
+        "turns.append((key, task, next(task)))",
+        "turns.appendleft((key, task, next(task)))",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "a training takes its turn while the device still works on its last step",
+        "textvae/side_by_side.py",
+        "if working is not None and not working.query():",
+        "if working is not None and working.query():",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "more trainings share the device than are to",
+        "textvae/side_by_side.py",
+        "islice(waiting, at_once - len(turns))",
+        "islice(waiting, at_once)",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "a training that fails takes the others with it",
+        "textvae/side_by_side.py",
+        """        except Exception as error:
+            yield key, error
+""",
+        """        except ZeroDivisionError as error:
+            yield key, error
+""",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "told to stop, trainings that have not begun begin",
+        "textvae/side_by_side.py",
+        """            if stop.reason() is not None:
+                return
+""",
+        "",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "side by side, two processes do the same training",
+        "textvae/side_by_side.py",
+        "        with store.locked(training.name):\n",
+        "        if store:\n",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "a training that has ended keeps its memory while others go on",
+        "textvae/side_by_side.py",
+        "            gc.collect()",
+        "            pass",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "a training that is over is done again",
+        "textvae/side_by_side.py",
+        "return found[0] if store.take_outcome(take) else None",
+        "return None",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "the code of a run depends on what is trained beside it",
+        "textvae/side_by_side.py",
+        """imported_by("components.train") | imported_by(""",
+        """dict.fromkeys(sys.modules, "") | imported_by(""",
+        "textvae/test_side_by_side.py",
+    ),
+    Mutant(
+        "where there is a GPU, make repro trains what dvc has in its cache",
+        "pipelines/machine/repro.py",
+        "if name in outdated and not in_cache(repo, stages[name])]",
+        "if name in outdated]",
+        "pipelines/test_pipeline.py",
+    ),
+    Mutant(
+        "a pod for several runs asks for the memory of one",
+        "pipelines/cluster/resources.py",
+        "more = (self.runs_per_gpu - 1) * in_bytes",
+        "more = 0 * in_bytes",
+        "pipelines/test_kubeflow.py",
+    ),
     # --- what is read
     Mutant(
         "a damaged file of a model or a corpus is read, its hash or not",

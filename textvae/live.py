@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import StoppedError
-from textvae.provenance import ROOT, code_sha256
+from textvae.provenance import ROOT
 
 COMMAND = (sys.executable, "-m", "tracking.live")
 EXIT_SECONDS = 12.0
@@ -25,8 +25,8 @@ EXIT_SECONDS = 12.0
 def shown_live(about: Mapping[str, Any], curves: Path) -> Iterator[None]:
     """Show the training of the block, where $MLFLOW_TRACKING_URI is a server; do nothing otherwise.
 
-    `about`: what makes the run itself but the code, as tracking.record.RunIdentity takes it. `curves`: the
-    file that the training writes at the end of each epoch. What becomes of the process never fails a training.
+    `about`: what makes the run itself, as tracking.record.RunIdentity takes it. `curves`: the file that the training
+    writes at the end of each epoch. What becomes of the process never fails a training.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://")):
         yield
@@ -47,15 +47,14 @@ def shown_live(about: Mapping[str, Any], curves: Path) -> Iterator[None]:
         return
     status = "FAILED"
     try:
-        tell(process, {**about, "code_sha256": code_sha256()})
+        tell(process, about)
         yield
         status = "FINISHED"
-    except (StoppedError, KeyboardInterrupt):
+    except (StoppedError, KeyboardInterrupt, GeneratorExit):  # the last of a training beside one that Ctrl-C ended
         status = "KILLED"
         raise
     finally:
-        # The hash once more: what was imported late is in that of the timings file.
-        tell(process, {"status": status, "code_sha256": code_sha256()})
+        tell(process, {"status": status})
         with suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
         try:

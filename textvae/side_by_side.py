@@ -6,11 +6,13 @@ else takes turns changes none. A training that diverges or fails ends by itself.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,48 +22,53 @@ from textvae.config import TrainSettings
 from textvae.corpus_folder import CorpusFolder
 from textvae.device import resolve_device
 from textvae.errors import DataError, SettingsError
+from textvae.files import fingerprint
 from textvae.live import shown_live
 from textvae.networks import Network
 from textvae.objectives import alternatives, objective_class
+from textvae.provenance import Stopwatch, cpu_seconds, imported_by
+from textvae.records import Timings
 from textvae.state import StateStore, StopRequest, training_fingerprint
 from textvae.training import Outcome, Trainer
 from textvae.turns import Turns, Working
 
+K = TypeVar("K")
 T = TypeVar("T")
 WAIT_SECONDS = 1e-4
 """Before the device is asked again, while it still works on a step of every training."""
 
 
-def take_turns(tasks: Iterable[Turns[T]], at_once: int) -> Iterator[tuple[int, T | Exception]]:
-    """Run generators to their ends, `at_once` at a time, one `next` each in turn.
+def take_turns(tasks: Iterable[tuple[K, Turns[T]]], at_once: int) -> Iterator[tuple[K, T | Exception]]:
+    """Run generators to their ends, `at_once` at a time, one `next` each in turn. A new one is taken from `tasks`, each
+    with whose it is, when one has ended.
 
     Where one yields something `Working`, its next turn waits until that is done, so that one with long steps does not
-    fill the device's queue before the others. A new one is taken from `tasks` when one has ended.
+    fill the device's queue before the others.
 
-    Yields: as each ends, its number among `tasks` and what it returned, or the exception that it raised.
+    Yields: as each ends, whose it was and what it returned, or the exception that it raised.
     """
-    waiting = enumerate(tasks)
-    turns: deque[tuple[int, Turns[T], Working | None]] = deque()
+    waiting = iter(tasks)
+    turns: deque[tuple[K, Turns[T], Working | None]] = deque()
     passed = 0
     while True:
-        turns.extend((number, task, None) for number, task in islice(waiting, at_once - len(turns)))
+        turns.extend((key, task, None) for key, task in islice(waiting, at_once - len(turns)))
         if not turns:
             return
-        number, task, working = turns.popleft()
+        key, task, working = turns.popleft()
         try:
             if working is not None and not working.query():
-                turns.append((number, task, working))
+                turns.append((key, task, working))
                 passed += 1
                 if passed == len(turns):
                     time.sleep(WAIT_SECONDS)
                     passed = 0
                 continue
             passed = 0
-            turns.append((number, task, next(task)))
+            turns.append((key, task, next(task)))
         except StopIteration as end:
-            yield number, end.value
+            yield key, end.value
         except Exception as error:
-            yield number, error
+            yield key, error
 
 
 class TrainingData:
@@ -130,41 +137,89 @@ def trainings_of(settings: TrainSettings, seed: int, data: TrainingData) -> list
     ]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A training that is over."""
+
+    outcome: Outcome
+    timings: dict[str, Any]
+    """When, where and with which code, as a timings file has it."""
+    before: bool
+    """By an earlier process."""
+
+
 def trained(
     training: Training,
     data: TrainingData,
     store: StateStore,
     stop: StopRequest,
     on_epoch: Callable[[dict[str, Any]], None],
-) -> Turns[Outcome]:
+) -> Turns[Trained]:
     """Train to the end, a step for each `next`, and keep the outcome in `store`; one that is over is not done again.
 
-    Each epoch is shown by `on_epoch` and, as it happens, in MLflow. Returns the outcome. Raises StoppedError: state
-    saved.
+    Each epoch is shown by `on_epoch` and, as it happens, in MLflow. Raises StoppedError: state saved.
     """
     settings, seed = training.settings, training.seed
     about = {"dataset": settings.dataset, "system": settings.system, "seed": seed, "settings": shown(settings)}
     about |= {"corpus_sha256": data.sha256, "candidate": training.candidate}
     if (kept := kept_outcome(settings, len(data.vocabulary), store)) is not None:
         return kept
-    trainer = Trainer(settings, data.train, data.valid, len(data.vocabulary), seed, store, on_epoch, stop)
-    with shown_live(about, store.curves):
-        outcome = yield from trainer.steps()
-    parts = {key: value for key, value in vars(outcome).items() if key != "network"}
+    stopwatch, code, own_cpu = Stopwatch("train"), code_of_training(settings), 0.0
+    steps = Trainer(settings, data.train, data.valid, len(data.vocabulary), seed, store, on_epoch, stop).steps()
+    with shown_live({**about, "code_sha256": code}, store.curves):
+        while True:
+            cpu = cpu_seconds()
+            try:
+                working = next(steps)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                break
+            own_cpu += cpu_seconds() - cpu
+            yield working
+    timings = {**stopwatch.read(), "cpu_s": round(own_cpu, 3), "code_sha256": code}
+    parts = {key: value for key, value in vars(outcome).items() if key != "network"} | {"timings": timings}
     store.finish(parts if outcome.failure is None else {**parts, "weights": {}, "weights_iw": {}})
-    return outcome
+    return Trained(outcome, timings, before=False)
+
+
+def code_of_training(settings: TrainSettings) -> str:
+    """One hash of the code that a run's training runs, whichever step it is trained by and whatever beside it."""
+    return fingerprint(
+        imported_by("components.train") | imported_by(f"textvae.objectives.{settings.objective['name']}")
+    )
+
+
+def timings_with(trainings: Sequence[Trained], timings: dict[str, Any]) -> dict[str, Any]:
+    """`timings` of a step with those of the trainings in its outputs: their time, if it was before, and their place."""
+    if not trainings:
+        return timings
+    before = [one.timings for one in trainings if one.before]
+    began = [datetime.fromisoformat(one["started"]).timestamp() for one in before]
+    ended = [start + one["wall_s"] for start, one in zip(began, before, strict=True)]
+    place = {
+        key: trainings[0].timings[key] for key in ("host", "device", "threads", "commit", "code_sha256", "versions")
+    }
+    return {
+        **timings,
+        **place,
+        "started": min([one["started"] for one in before] or [timings["started"]]),
+        "wall_s": round(timings["wall_s"] + (max(ended) - min(began) if before else 0), 3),
+        "cpu_s": round(timings["cpu_s"] + sum(one["cpu_s"] for one in before), 3),
+        "peak_rss_mb": max([timings["peak_rss_mb"], *(one["peak_rss_mb"] for one in before)]),
+    }
 
 
 def train_side_by_side(
     trainings: Sequence[Training], data: TrainingData, stop: StopRequest, at_once: int
-) -> Iterator[tuple[Training, Outcome | Exception]]:
+) -> Iterator[tuple[Training, Trained | Exception]]:
     """Train them all, `at_once` at a time, each locked while it lasts and its outcome kept in its store.
 
-    Yields each as it ends, with its outcome or the exception that it raised. Told to stop, those that have begun save
-    their states and end with StoppedError; the others do not begin.
+    Returns each as it ends, with what came of it or the exception that it raised: keep that no longer than needed, it
+    may hold the training's memory. Told to stop, those that have begun save their states and end with StoppedError; the
+    others do not begin.
     """
 
-    def alone(training: Training) -> Turns[Outcome]:
+    def alone(training: Training) -> Turns[Trained]:
         def on_epoch(row: dict[str, Any]) -> None:
             print(f"{training.name}: {epoch_line(row)}", file=sys.stderr, flush=True)
 
@@ -172,14 +227,14 @@ def train_side_by_side(
         with store.locked(training.name):
             return (yield from trained(training, data, store, stop, on_epoch))
 
-    def begun() -> Iterator[Turns[Outcome]]:
+    def begun() -> Iterator[tuple[Training, Turns[Trained]]]:
         for training in trainings:
             if stop.reason() is not None:
                 return
-            yield alone(training)
+            gc.collect()  # a trainer and its objective know each other: the memory of one that has ended goes only now
+            yield training, alone(training)
 
-    for number, ended in take_turns(begun(), at_once):
-        yield trainings[number], ended
+    return take_turns(begun(), at_once)
 
 
 def epoch_line(row: dict[str, Any]) -> str:
@@ -189,11 +244,13 @@ def epoch_line(row: dict[str, Any]) -> str:
     return f"epoch {row['epoch']}: {', '.join(shown)}"
 
 
-def kept_outcome(settings: TrainSettings, vocabulary_size: int, store: StateStore) -> Outcome | None:
-    """What came of a training that is over by the store. Its network has no trained weights yet: see Outcome."""
-    found: list[Outcome] = []
+def kept_outcome(settings: TrainSettings, vocabulary_size: int, store: StateStore) -> Trained | None:
+    """A training that is over, by its store. Its network is to be loaded with one of the weights."""
+    found: list[Trained] = []
 
     def take(parts: dict[str, Any]) -> None:
+        timings = parts.pop("timings")
+        Timings.model_validate(timings)
         network = Network(objective_class(settings.objective["name"]).kind, vocabulary_size, settings.model)
         outcome = Outcome(network, **parts)
         both = (outcome.weights, outcome.weights_iw)
@@ -201,7 +258,7 @@ def kept_outcome(settings: TrainSettings, vocabulary_size: int, store: StateStor
             raise ValueError("its weights are other tensors")
         # Trained on a GPU it may be taken where there is none.
         network.to(resolve_device("cpu" if settings.training.device == "cpu" else "auto"))
-        found.append(outcome)
+        found.append(Trained(outcome, timings, before=True))
 
     return found[0] if store.take_outcome(take) else None
 

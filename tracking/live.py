@@ -14,7 +14,6 @@ import queue
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from textvae.addresses import masked
@@ -45,10 +44,8 @@ class LiveRun:
         """Begin to show it: the row is there before the first epoch ends."""
         self._thread.start()
 
-    def end(self, status: str, code_sha256: str = "") -> None:
-        """Show its end: FINISHED, FAILED or KILLED. `code_sha256` as the timings file has it."""
-        if code_sha256:
-            self.identity = replace(self.identity, code_sha256=code_sha256)
+    def end(self, status: str) -> None:
+        """Show its end: FINISHED, FAILED or KILLED."""
         self._ended.put(status)
         self._thread.join(EXIT_SECONDS)
         if self._thread.is_alive():

@@ -159,7 +159,7 @@ def turns(trainers: list[Trainer], seconds: float, steps: int | None = None) -> 
     stop = AllUntil(trainers, time.perf_counter() + seconds, steps)
     for trainer in trainers:
         trainer.stop = stop
-    for _, ended in take_turns([trainer.steps() for trainer in trainers], len(trainers)):
+    for _, ended in take_turns([(None, trainer.steps()) for trainer in trainers], len(trainers)):
         if not isinstance(ended, StoppedError):
             raise RuntimeError(f"a training ended: {ended}")
     synchronise()

@@ -171,8 +171,10 @@ def so_far(training: Training, data: TrainingData) -> Candidate | None:
     """What a training has come to: its outcome where it is over, else the best weights so far, or where none could be
     selected (beta is still below 1) those of the moment. None before its first epoch's end."""
     settings, store = training.settings, training.store(data)
-    outcome = kept_outcome(settings, len(data.vocabulary), store)
-    if outcome is None:
+    kept = kept_outcome(settings, len(data.vocabulary), store)
+    if kept is not None:
+        outcome = kept.outcome
+    else:
         trainer = Trainer(settings, data.train, data.valid, len(data.vocabulary), training.seed, store)
         trainer.resume()
         if not trainer.curves:

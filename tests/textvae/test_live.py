@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tracking.live import LiveRun
 
 pytest_plugins = ["tracking_fixtures"]
 IDENTITY = RunIdentity("sotu", "vae_mine", 0, SETTINGS, "ab" * 32, "c0de")
-ABOUT = {key: value for key, value in vars(IDENTITY).items() if key != "code_sha256"}
+ABOUT = vars(IDENTITY)
 
 
 @pytest.fixture
@@ -50,13 +49,13 @@ def write_curve(epochs: int) -> Path:
     return path
 
 
-def train(epochs: int, status: str = "FINISHED", **changes: Any) -> None:
+def train(epochs: int, status: str = "FINISHED") -> None:
     """Show a training that writes the rows of `curve`, fast."""
     live = LiveRun(IDENTITY, write_curve(0))
     live.start()
     for epoch in range(1, epochs + 1):
         write_curve(epoch)
-    live.end(status, **changes)
+    live.end(status)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -147,16 +146,6 @@ def test_a_curve_that_cannot_be_read_is_tried_again(server: Any, capsys: pytest.
     until(lambda: len(points(store, rows(store)[0], "valid_nll")) == 2)
     live.end("FINISHED")
     assert capsys.readouterr().err.count("warning: ") <= 1
-
-
-def test_code_imported_during_training_does_not_make_a_second_row(server: Any, repository: Path) -> None:
-    train(3, code_sha256="late")
-    [run] = rows(connect())
-    timings = write_run(repository / "runs") / "timings/train.json"
-    timings.write_text(timings.read_text().replace("c0de", "late"))
-    run_publish(repository)
-    assert [one.info.run_id for one in rows(connect())] == [run.info.run_id]
-    assert replace(IDENTITY, code_sha256="late").fingerprint in rows(connect())[0].data.tags.values()
 
 
 @pytest.mark.parametrize("mode", ["500", "hang", "closed"])
@@ -256,8 +245,12 @@ finally:
 """
 
 
-def test_a_training_that_is_killed_and_goes_on_is_the_row_that_publish_completes(server: Any, tmp_path: Path) -> None:
-    """The real step and the real process beside it; what trains imports nothing of what shows it."""
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_a_training_that_is_killed_and_goes_on_is_the_row_that_publish_completes(
+    in_a_group: bool, server: Any, tmp_path: Path
+) -> None:
+    """The real step and the real process beside it; what trains imports nothing of what shows it. `in_a_group`: it goes
+    on beside another, before the step itself."""
     from tiny import tiny_corpus, train_settings, write_corpus
 
     corpus = write_corpus(tmp_path / "corpus", tiny_corpus())
@@ -279,6 +272,16 @@ def test_a_training_that_is_killed_and_goes_on_is_the_row_that_publish_completes
     training.communicate()
     until(lambda: rows(store)[0].info.status == "KILLED")
     [first] = rows(store)
+    if in_a_group:
+        environment["TEXTVAE_CHECKPOINT_MINUTES"] = "10"
+        runs = [(settings, 3), (train_settings("vae_05"), 4)]
+        content = {"runs": [{"settings": one.model_dump(), "seed": seed} for one, seed in runs]}
+        (tmp_path / "group.json").write_text(json.dumps(content))
+        group = ["-m", "components.train_group", "--corpus", str(corpus), "--settings", str(tmp_path / "group.json")]
+        subprocess.run([sys.executable, *group], env=environment, check=True)
+        second, other = sorted(rows(store), key=lambda row: row.data.tags["seed"])
+        assert (second.info.run_id, second.info.status) == (first.info.run_id, "FINISHED")
+        store.client.delete_run(other.info.run_id)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning: not shown" not in done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ from tiny import Corpus, train_settings
 from components.train import train
 from components.train_group import train_group
 from textvae import side_by_side
+from textvae.checkpoint import load_state, save_state
 from textvae.config import TrainGroupSettings, TrainSettings
-from textvae.errors import SettingsError
+from textvae.errors import SettingsError, TextVAEError
 from textvae.files import read_json
 from textvae.objectives import objective_names
-from textvae.side_by_side import TrainingData, take_turns, train_side_by_side, trainings_of
-from textvae.state import OUTCOME, StopRequest
+from textvae.side_by_side import Trained, TrainingData, take_turns, timings_with, train_side_by_side, trainings_of
+from textvae.state import OUTCOME, StateStore, StopRequest
 from textvae.training import Outcome, Trainer
 
 DIVERGES = {"energy_optimizer": "sgd", "energy_learning_rate": 1e30}
@@ -49,10 +52,10 @@ def counting(name: str, steps: int, said: list[str], fails: bool = False) -> Gen
 
 def test_each_takes_a_step_in_turn_and_a_new_one_begins_when_one_has_ended() -> None:
     said: list[str] = []
-    tasks = [counting("a", 1, said), counting("b", 3, said, fails=True), counting("c", 2, said)]
-    ended = [(number, str(result)) for number, result in take_turns(tasks, 2)]
+    tasks = [("A", counting("a", 1, said)), ("B", counting("b", 3, said, fails=True)), ("C", counting("c", 2, said))]
+    ended = [(key, str(result)) for key, result in take_turns(tasks, 2)]
     assert said == ["a0", "b0", "b1", "c0", "b2", "c1"]
-    assert ended == [(0, "a"), (1, "b"), (2, "c")]
+    assert ended == [("A", "a"), ("B", "b"), ("C", "c")]
 
 
 def test_one_that_the_device_still_works_for_waits_and_the_others_go_on() -> None:
@@ -73,7 +76,7 @@ def test_one_that_the_device_still_works_for_waits_and_the_others_go_on() -> Non
             said.append("long")
             yield Step(3)
 
-    list(take_turns([long(), counting("a", 5, said)], 2))
+    list(take_turns([("l", long()), ("a", counting("a", 5, said))], 2))  # type: ignore[list-item]
     assert said == ["long", "a0", "a1", "a2", "a3", "long", "a4"]
 
 
@@ -98,14 +101,14 @@ def alone(settings: TrainSettings, corpus: Corpus, seed: int) -> Outcome:
 def test_every_system_trains_beside_the_others_as_alone(corpus: Corpus, corpus_folder: Path) -> None:
     """Three at a time, so that they begin and end at different moments of each other."""
     data = TrainingData(corpus_folder)
-    runs = [(train_settings(system), seed) for seed in (1, 2) for system in objective_names()]
+    runs = [(train_settings(system, epochs=2), seed) for seed, system in enumerate(objective_names())]
     trainings = [training for settings, seed in runs for training in trainings_of(settings, seed, data)]
-    ended = {training.name: outcome for training, outcome in train_side_by_side(trainings, data, StopRequest(), 3)}
+    ended = {training.name: result for training, result in train_side_by_side(trainings, data, StopRequest(), 3)}
     assert ended.keys() == {training.name for training in trainings}
     for training in trainings:
-        outcome = ended[training.name]
-        assert isinstance(outcome, Outcome), outcome
-        assert same(outcome, alone(training.settings, corpus, training.seed)), training.name
+        result = ended[training.name]
+        assert isinstance(result, Trained), result
+        assert same(result.outcome, alone(training.settings, corpus, training.seed)), training.name
 
 
 def test_one_that_diverges_and_one_that_fails_end_alone(corpus: Corpus, corpus_folder: Path) -> None:
@@ -118,10 +121,10 @@ def test_one_that_diverges_and_one_that_fails_end_alone(corpus: Corpus, corpus_f
     }
     assert isinstance(ended[fails.name], IsADirectoryError)
     for training in (diverges, goes_on):
-        outcome = ended[training.name]
-        assert isinstance(outcome, Outcome)
-        assert same(outcome, alone(training.settings, corpus, 1))
-        assert (outcome.failure is not None) == (training is diverges)
+        result = ended[training.name]
+        assert isinstance(result, Trained)
+        assert same(result.outcome, alone(training.settings, corpus, 1))
+        assert (result.outcome.failure is not None) == (training is diverges)
     assert not fails.store(data).outcomes()
 
 
@@ -129,15 +132,15 @@ def test_one_that_diverges_and_one_that_fails_end_alone(corpus: Corpus, corpus_f
 
 
 def with_a_list() -> TrainSettings:
-    settings = train_settings("vae_mine")
+    settings = train_settings("vae_mine", epochs=2)
     return settings.model_copy(update={"objective": {**settings.objective, "alpha": [0.5, 1.0]}})
 
 
 RUNS = [
-    (train_settings("lstm_lm"), 1),
+    (train_settings("lstm_lm", epochs=2), 1),
     (with_a_list(), 2),
-    (train_settings("vae_mine", objective=DIVERGES), 3),
-    (train_settings("vae_05"), 1),
+    (train_settings("vae_mine", objective=DIVERGES, epochs=2), 3),
+    (train_settings("vae_05", epochs=2), 1),
 ]
 
 
@@ -162,6 +165,11 @@ def expected(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         patch.setenv("TEXTVAE_STATE", str(folder / "state"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         return written(corpus_folder, folder / "runs")
+
+
+def stores(settings: TrainSettings, seed: int, corpus: Path) -> list[StateStore]:
+    data = TrainingData(corpus)
+    return [training.store(data) for training in trainings_of(settings, seed, data)]
 
 
 def no_training(*arguments: object) -> None:
@@ -190,6 +198,55 @@ def test_train_takes_what_the_group_has_trained_and_trains_nothing(
     monkeypatch.setattr(side_by_side, "Trainer", no_training)
     assert written(corpus_folder, tmp_path / "runs", **output) == expected
     assert not list((tmp_path / "other" if elsewhere else state).glob("*")), "the model directories are complete"
+
+
+def test_the_timings_of_a_run_are_those_of_its_training_wherever_that_was(
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its code is its own, whatever trains beside it: it is a part of what finds the run in MLflow."""
+    settings = train_settings("vae_bow")
+    (tmp_path / "train.json").write_text(settings.model_dump_json())
+
+    def timings(name: str) -> dict[str, Any]:
+        outputs = {key: tmp_path / name / key for key in ("model", "curves", "timings")}
+        options = {"corpus": corpus_folder, "settings": tmp_path / "train.json", "seed": 1, **outputs}
+        with pytest.raises(SystemExit) as ended:
+            train.main([text for key, value in options.items() for text in (f"--{key}", str(value))])
+        assert ended.value.code == 0
+        return dict(read_json(outputs["timings"]))
+
+    expected = timings("alone")
+    monkeypatch.setitem(sys.modules, "textvae.objectives.beside_it", sys.modules["textvae.objectives"])
+    two = {"runs": [{"settings": one.model_dump(), "seed": 1} for one in (settings, train_settings("lagging"))]}
+    train_group(corpus=corpus_folder, settings=TrainGroupSettings.model_validate(two))
+    [file] = [store.outcomes()[0] for store in stores(settings, 1, corpus_folder)]
+    kept = load_state(file)
+    elsewhere = {"host": "node-7", "device": "NVIDIA H100", "started": "2020-01-01T00:00:00+00:00", "wall_s": 7200.5}
+    kept["timings"] |= {**elsewhere, "cpu_s": 3600.0, "peak_rss_mb": 1e6}
+    save_state(file, kept)
+    found = timings("after")
+    assert {key: found[key] for key in ("host", "device", "started", "peak_rss_mb")} == {
+        **{key: elsewhere[key] for key in ("host", "device", "started")},
+        "peak_rss_mb": 1e6,
+    }
+    assert 7200.5 < found["wall_s"] < 7200.5 + 600
+    assert 3600 < found["cpu_s"] < 3600 + 600
+    assert found["code_sha256"] == expected["code_sha256"]
+    assert found.keys() == expected.keys()
+
+
+def test_trainings_side_by_side_took_as_long_as_from_the_first_beginning_to_the_last_end() -> None:
+    def trained(started: str, wall_s: float, before: bool = True) -> Trained:
+        place = dict.fromkeys(("host", "device", "threads", "commit", "code_sha256", "versions"))
+        times = {"started": f"2020-01-01T{started}+00:00", "wall_s": wall_s, "cpu_s": 2.0, "peak_rss_mb": 9.0}
+        return Trained(None, {**place, **times}, before)  # type: ignore[arg-type]
+
+    own = {"step": "train", "started": "2020-01-01T12:00:00+00:00", "wall_s": 1.5, "cpu_s": 1.0, "peak_rss_mb": 5.0}
+    side_by_side = [trained("10:00:10", 30), trained("10:00:00", 15), trained("11:00:00", 99, before=False)]
+    found = timings_with(side_by_side, own)
+    assert (found["wall_s"], found["cpu_s"], found["peak_rss_mb"]) == (41.5, 5.0, 9.0)
+    assert found["started"] == "2020-01-01T10:00:00+00:00"
+    assert timings_with(side_by_side[2:], own) | own == timings_with(side_by_side[2:], own)
 
 
 def test_a_damaged_outcome_is_trained_again(
@@ -253,6 +310,36 @@ def test_a_group_with_a_run_that_fails_says_which_and_keeps_the_others(
     assert f"error: 1 of 5 trainings failed ({fails.name})" in said
     assert len(list(state.glob(f"*/{OUTCOME}"))) == 4
     assert not (tmp_path / "finished").exists()
+
+
+def test_one_that_another_process_is_at_is_left_to_it(
+    corpus_folder: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [taken] = stores(*RUNS[0], corpus_folder)
+    with taken.locked("it"), pytest.raises(TextVAEError, match="1 of 5 trainings failed"):
+        train_group(corpus=corpus_folder, settings=group())
+    assert "FAILED: tiny lstm_lm seed 1: tiny lstm_lm seed 1 is being trained by process" in capsys.readouterr().err
+    assert len(list(state.glob(f"*/{OUTCOME}"))) == 4
+
+
+def test_the_memory_of_one_that_has_ended_is_free_before_the_next_begins(
+    corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that failed, too, whose exception knows where it was."""
+    [fails] = stores(*RUNS[0], corpus_folder)
+    fails.curves.mkdir(parents=True)
+    made: list[weakref.ref[Trainer]] = []
+
+    class Watched(Trainer):
+        def __init__(self, *arguments: Any) -> None:
+            assert [one for one in made if one() is not None] == []
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(side_by_side, "Trainer", Watched)
+    with pytest.raises(TextVAEError, match="1 of 5 trainings failed"):
+        train_group(corpus=corpus_folder, settings=group(1))
+    assert len(made) == 5
 
 
 def test_a_list_of_which_none_could_be_selected_is_refused_before_it_is_trained(corpus_folder: Path) -> None:
