@@ -48,7 +48,7 @@ def captured_against_eager(work: Workload, system: str) -> dict[str, Any]:
         if outcome is not None:
             return {"passed": False, "failure": outcome.failure}
         ended.append(weights(trainer))
-    shapes = {(len(batch), int(trainer.train.lengths[batch].max())) for batch in trainer.batches_of_epoch(0)}
+    shapes = {(len(batch), int(trainer.train.lengths[batch].max())) for batch in trainer.batches_of_epoch(0).indices}
     return {**compared(*ended), "steps": steps, "shapes": len(shapes), "epochs": trainer.at.epoch}
 
 
