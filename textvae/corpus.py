@@ -28,10 +28,6 @@ POOL_BATCHES = 100
 """Batches are cut from length-sorted pools of this many: little padding, and the mix still changes every epoch."""
 
 
-PADDED_TO_CUDA = 4
-"""On a GPU lengths are padded to a multiple of this, so that few shapes occur (textvae/graphs.py)."""
-
-
 @dataclass(frozen=True)
 class Sentences:
     """A split as one flat array: sentence n is `tokens[offsets[n]:offsets[n + 1]]`, without BOS and EOS."""
@@ -112,7 +108,7 @@ class Batch:
     """Padded sentences: BOS w_1 .. w_T EOS PAD ..., all on one device."""
 
     tokens_BT: Tensor
-    """int64, with BOS in front and EOS behind; T is the longest sentence + 2, on a GPU up to three more."""
+    """int64, with BOS in front and EOS behind; T is the longest sentence + 2, or a little more."""
     lengths_B: Tensor
     """int64, tokens per sentence with BOS and EOS."""
     indices: IntArray
@@ -147,13 +143,12 @@ def collate(sentences: Sentences, indices: IntArray, device: torch.device | None
 class Batches:
     """Padded batches of a split, all laid out on the device at once: a step takes its own as a view and sends nothing.
 
-    Args: sentences; batches, positions in `sentences`; device.
+    Args: sentences; batches, positions in `sentences`; device; multiple, of which each batch's width is one.
     """
 
-    def __init__(self, sentences: Sentences, batches: list[IntArray], device: torch.device) -> None:
+    def __init__(self, sentences: Sentences, batches: list[IntArray], device: torch.device, multiple: int = 1) -> None:
         self.indices = batches
         lengths = [sentences.lengths[indices] + 2 for indices in batches]
-        multiple = PADDED_TO_CUDA if device.type == "cuda" else 1
         self._widths = [-(-int(of_batch.max()) // multiple) * multiple for of_batch in lengths]
         self.target_tokens = [int(of_batch.sum()) - len(of_batch) for of_batch in lengths]
         self._ends = np.cumsum([0, *(len(of_batch) for of_batch in lengths)])

@@ -17,6 +17,8 @@ import torch
 
 from textvae.corpus import Batch
 
+WIDTHS = 4
+"""Trained on a GPU, batches are as wide as a multiple of this, so that few shapes occur."""
 Result = TypeVar("Result")
 
 

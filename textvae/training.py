@@ -24,6 +24,7 @@ from textvae.divergence import DivergedError
 from textvae.epoch_sums import EpochSums
 from textvae.errors import SettingsError
 from textvae.estimators import uselessness
+from textvae.graphs import WIDTHS
 from textvae.inference import validation
 from textvae.networks import Network
 from textvae.noise import Noise
@@ -138,7 +139,7 @@ class Trainer:
     def batches_of_epoch(self, epoch: int) -> Batches:
         """The epoch's batches, in order."""
         batches = training_batches(self.train.lengths, self.training.batch_size, self.seed, epoch)
-        return Batches(self.train, batches, self.device)
+        return Batches(self.train, batches, self.device, WIDTHS if self.device.type == "cuda" else 1)
 
     def draw_batch(self) -> Batch:
         """A random one of the epoch's batches."""
