@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from textvae.config import EvaluationSettings, ModelSettings, TrainingSettings, TrainSettings
-from textvae.corpus import Sentences
+from textvae.corpus import IntArray, Sentences, training_batches
 from textvae.errors import StoppedError
 from textvae.networks import Network
 from textvae.objectives import objective_class
@@ -310,9 +310,13 @@ def advance(trainer: Trainer, pace: StopRequest) -> Outcome | None:
 
 def tokens_between(trainer: Trainer, first: int, last: int) -> int:
     """Target tokens of the epoch's batches `first` to `last` - 1."""
-    batches = trainer.batches_of_epoch(trainer.at.epoch)
-    indices = getattr(batches, "indices", batches)[first:last]  # older versions have a list
-    return sum(int(trainer.train.lengths[batch].sum()) + len(batch) for batch in indices)
+    batches = batches_of(trainer, trainer.at.epoch)[first:last]
+    return sum(int(trainer.train.lengths[batch].sum()) + len(batch) for batch in batches)
+
+
+def batches_of(trainer: Trainer, epoch: int) -> list[IntArray]:
+    """The batches of an epoch, as positions."""
+    return training_batches(trainer.train.lengths, trainer.training.batch_size, trainer.seed, epoch)
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
