@@ -790,8 +790,8 @@ MUTANTS = [
     Mutant(
         "a sample's log-probability leaves EOS out",
         "textvae/generation.py",
-        'reduction="none").double()',
-        'reduction="none").double() * (classes_B != 0)',
+        "log_prob_B.double().masked_fill(ended_B",
+        "(log_prob_B * (classes_B != 0)).double().masked_fill(ended_B",
         "textvae/test_generation.py",
     ),
     Mutant(
@@ -818,8 +818,8 @@ MUTANTS = [
     Mutant(
         "a sentence that has ended and not yet left is counted as it goes on",
         "textvae/generation.py",
-        "log_prob_B.masked_fill(ended_B | too_many_B, 0.0)",
-        "log_prob_B.masked_fill(too_many_B, 0.0)",
+        "masked_fill(ended_B | too_many_B, 0.0)",
+        "masked_fill(too_many_B, 0.0)",
         "textvae/test_generation.py",
     ),
     Mutant(
@@ -865,6 +865,27 @@ MUTANTS = [
         "textvae/test_philox.py",
     ),
     Mutant(
+        "a draw falls into a block that has no chance",
+        "textvae/generation.py",
+        "block_B1 = torch.searchsorted(ends_BN, aim_B1, right=True)",
+        "block_B1 = torch.searchsorted(ends_BN, aim_B1)",
+        "textvae/test_generation.py",
+    ),
+    Mutant(
+        "a draw at the very end falls behind the last class that has a chance",
+        "textvae/generation.py",
+        "return torch.minimum(value, torch.nextafter(limit, torch.zeros_like(limit)))",
+        "return torch.minimum(value, limit)",
+        "textvae/test_generation.py",
+    ),
+    Mutant(
+        "a sample's log-probability is of the chances that were scaled",
+        "textvae/generation.py",
+        "/ weights_BV.sum(dim=1)).log()",
+        ").log()",
+        "textvae/test_generation.py",
+    ),
+    Mutant(
         "the nucleus lacks the word that reaches its mass",
         "textvae/generation.py",
         "ordered.masked_fill(before >= top_p, 0.0)",
@@ -874,8 +895,8 @@ MUTANTS = [
     Mutant(
         "greedy decoding samples",
         "textvae/generation.py",
-        "return logits_BV.argmax(dim=1)",
-        "return torch.multinomial(torch.softmax(logits_BV, 1), 1)[:, 0]",
+        "classes_B = logits_BV.argmax(dim=1)",
+        "classes_B = torch.multinomial(torch.softmax(logits_BV, 1), 1)[:, 0]",
         "textvae/test_generation.py",
     ),
     # --- the language models
