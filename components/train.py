@@ -71,7 +71,7 @@ def train(
             store = training.store(data, finished)
             locks.enter_context(store.locked(training.name))
             done = run_out(trained(training, data, store, stop, print_epoch))
-            after_writing.append(store.remove)
+            after_writing.append(store.remove)  # not before: until the step has ended, the outcome stays
             candidates.append(Candidate(training.value, training.settings, done.outcome))
             trainings_done.append(done)
         after_writing.append(locks.pop_all().close)  # held until the states are gone

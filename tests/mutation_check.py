@@ -162,13 +162,6 @@ MUTANTS = [
         "textvae/test_side_by_side.py",
     ),
     Mutant(
-        "where there is a GPU, make repro trains what dvc has in its cache",
-        "pipelines/machine/repro.py",
-        "if name in outdated and not in_cache(repo, stages[name])]",
-        "if name in outdated]",
-        "pipelines/test_pipeline.py",
-    ),
-    Mutant(
         "a pod for several runs asks for the memory of one",
         "pipelines/cluster/resources.py",
         "more = (self.runs_per_gpu - 1) * in_bytes",

@@ -130,7 +130,8 @@ def test_every_command_of_dvc_fits_its_steps_signature(finished: Finished) -> No
         declared_in, declared_out = {d.def_path for d in stage.deps}, {o.def_path for o in stage.outs}
         for parameter in step.parameters:
             value = options.get(parameter.name, "")
-            if parameter.kind in ("input", "inputs", "settings") and value != "params.yaml":
+            read = parameter.kind in ("input", "inputs", "settings") and parameter.name in options
+            if read and value != "params.yaml":
                 assert value in declared_in, f"{name} reads {value} and does not declare it"
             if parameter.kind == "output" and parameter.name in options:
                 assert any(out == value or out.startswith(f"{value}/") for out in declared_out), (name, value)
