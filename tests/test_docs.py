@@ -132,7 +132,7 @@ def test_every_column_of_the_learning_curves_is_explained() -> None:
     for system in PARAMS.systems:
         first = alternatives(PARAMS.system(system)["objective"])[1][0]
         objective = {name: value for name, value in first.items() if name not in SHORT}
-        settings = train_settings(objective["name"], objective=objective, epochs=1)
+        settings = train_settings(objective["name"], objective=objective, epochs=2)
         curves = Trainer(settings, corpus.train, corpus.valid, corpus.size, seed=1).run().curves
         assert_documented(first_cells, {column for row in curves for column in row})
 

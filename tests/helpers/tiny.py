@@ -25,6 +25,7 @@ SHA256 = fingerprint({"words": WORDS})
 MODEL = ModelSettings(embedding=6, hidden=10, latent=3, dropout=0.2, initialisation="pytorch")
 SHORT: dict[str, Any] = {
     "annealing_epochs": 1.0,
+    "pretraining_epochs": 1,
     "cyclical_epochs": 1.0,
     "cycles": 1,
     "energy_hidden": 8,

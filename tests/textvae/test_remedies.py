@@ -1,0 +1,155 @@
+"""Remedies beside the seven systems: what each one's paper says of it, and the plain VAE where it is switched off."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from test_objectives import BATCH, STEP, VOCABULARY, build, explicit_terms, noise_for, weights_of
+from tiny import tiny_corpus, train_settings
+
+from textvae.config import validated
+from textvae.errors import SettingsError
+from textvae.networks import Network
+from textvae.objectives import objective_class
+from textvae.objectives.base import Code
+from textvae.objectives.mdr_vae import MinimumRateVAE
+from textvae.objectives.pretrained_vae import PretrainedVAE
+from textvae.step_settings import TrainingSettings
+from textvae.training import Outcome, Trainer
+
+
+def trainer(system: str, objective: dict[str, Any], epochs: int = 3, **training: Any) -> Trainer:
+    corpus = tiny_corpus()
+    settings = train_settings(system, objective=objective, epochs=epochs, **training)
+    return Trainer(settings, corpus.train, corpus.valid, corpus.size, 1)
+
+
+@functools.cache
+def plain(beta_start: float, annealing_epochs: float) -> Outcome:
+    """The annealed VAE, with nothing against collapse."""
+    schedule = {"word_dropout": 0.0, "beta_start": beta_start, "annealing_epochs": annealing_epochs}
+    return trainer("vae_05", schedule).run()
+
+
+@pytest.mark.parametrize(
+    ("system", "off", "schedule"),
+    [
+        ("mdr_vae", {"rate": 0.0}, (1.0, 0.0)),
+        ("pretrained_vae", {"pretraining_epochs": 0, "threshold": 0.0, "annealing_epochs": 2.0}, (0.0, 2.0)),
+        ("free_bits", {"threshold": 0.0}, (1.0, 0.0)),
+    ],
+)
+def test_switched_off_a_remedy_is_the_plain_vae(
+    system: str, off: dict[str, Any], schedule: tuple[float, float]
+) -> None:
+    ours, expected = trainer(system, off).run(), plain(*schedule)
+    for row, same in zip(ours.curves, expected.curves, strict=True):
+        shared = row.keys() & same.keys()
+        assert {"valid_nll", "valid_kl", "train_reconstruction", "train_kl"} <= shared
+        # free bits sum the KL by dimension first: last digits differ
+        assert {name: row[name] for name in shared} == pytest.approx({name: same[name] for name in shared}, rel=1e-4)
+    for name, weight in ours.network.state_dict().items():
+        torch.testing.assert_close(weight, expected.network.state_dict()[name], rtol=1e-3, atol=1e-5)
+
+
+# --- MDR-VAE -------------------------------------------------------------------------------------------------------
+
+
+def test_the_minimum_rate_enters_the_loss_with_its_multiplier() -> None:
+    objective: Any = build("mdr_vae", rate=7.0)
+    objective.multiplier.fill_(0.25)
+    reconstruction, kl, _, _ = explicit_terms(objective.network, noise_for(1))
+    torch.manual_seed(1)
+    losses = objective.loss(BATCH, objective.kl_weight(STEP))
+    torch.testing.assert_close(losses.total, reconstruction + kl + 0.25 * (7.0 - kl))
+    gradient = torch.autograd.grad(losses.total, objective.network.encoder.heads.weight, retain_graph=True)[0]
+    expected = torch.autograd.grad(reconstruction + 0.75 * kl, objective.network.encoder.heads.weight)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_multiplier_climbs_while_the_rate_is_missed_and_never_falls_below_zero() -> None:
+    objective: Any = build("mdr_vae", rate=1e3, multiplier_learning_rate=0.5)
+    assert isinstance(objective, MinimumRateVAE)
+    kl = float(objective.update(BATCH, STEP).kl)
+    assert float(objective.multiplier) == pytest.approx(0.5 * (1e3 - kl))
+    objective.multiplier.fill_(1e-6)
+    objective.config = objective.config.model_copy(update={"rate": 0.0})
+    objective.update(BATCH, STEP)
+    assert float(objective.multiplier) == 0.0
+
+
+def test_the_multiplier_settles_where_the_kl_is_at_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a toy: one weight w, KL = w^2 / 2, reconstruction = -w / 2. The ELBO alone has w = 1/2, a KL of 1/8. With a
+    rate of 2 the saddle point is w = 2 and u = 1 - (1/2) / w = 3/4."""
+    objective: Any = build("mdr_vae", rate=2.0, multiplier_learning_rate=0.002)
+    weight = objective.network.encoder.heads.weight
+    with torch.no_grad():
+        weight[0, 0] = 1.0
+    monkeypatch.setattr(
+        objective, "encode", lambda batch: Code(*explicit_code(), z_BD=weight[:1, :1], kl=weight[0, 0] ** 2 / 2)
+    )
+    monkeypatch.setattr(objective, "reconstruct", lambda batch, z_BD: -z_BD[0, 0] / 2)
+    objective.optimizers["main"].param_groups[0]["lr"] = 0.2
+    for step in range(800):
+        objective.update(BATCH, step)
+    assert float(weight[0, 0].detach()) == pytest.approx(2.0, abs=0.01)
+    assert float(objective.multiplier) == pytest.approx(0.75, abs=0.01)
+
+
+def explicit_code() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Posterior and hidden state that nothing reads."""
+    return torch.zeros(1), torch.zeros(1), torch.zeros(1)
+
+
+def test_the_multiplier_goes_into_the_state_and_comes_back_exactly() -> None:
+    objective, other = build("mdr_vae"), build("mdr_vae")
+    assert isinstance(objective, MinimumRateVAE)
+    assert isinstance(other, MinimumRateVAE)
+    objective.multiplier.fill_(0.1 / 3)
+    other.load_state(objective.state())
+    assert torch.equal(other.multiplier, objective.multiplier)
+
+
+# --- pretraining ---------------------------------------------------------------------------------------------------
+
+
+def test_beta_is_zero_in_the_pretraining_and_rises_to_one_after_it() -> None:
+    objective = build("pretrained_vae", pretraining_epochs=2, annealing_epochs=3.0)  # of 2 steps
+    betas = [objective.kl_weight(step) for step in range(12)]
+    assert betas == pytest.approx([0, 0, 0, 0, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1])
+    assert [objective.settled(step) for step in (9, 10)] == [False, True]
+    assert [objective.selectable(step) for step in (4, 5)] == [False, True], "no epoch of the autoencoder"
+
+
+def test_after_the_pretraining_the_decoder_begins_anew_and_the_encoder_stays() -> None:
+    objective = build("pretrained_vae", pretraining_epochs=1)
+    assert isinstance(objective, PretrainedVAE)
+    objective.update(BATCH, 0)
+    encoder, decoder = weights_of(objective.network.encoder), weights_of(objective.network.decoder)
+    optimizer = objective.optimizers["main"]
+    objective.after_epoch({"epoch": 2})
+    assert weights_of(objective.network.decoder).keys() == decoder.keys()
+    assert objective.optimizers["main"] is optimizer, "another epoch changes nothing"
+    torch.manual_seed(5)
+    objective.after_epoch({"epoch": 1})
+    assert all(torch.equal(weight, encoder[name]) for name, weight in weights_of(objective.network.encoder).items())
+    fresh = weights_of(objective.network.decoder)
+    assert not any(torch.equal(weight, decoder[name]) for name, weight in fresh.items())
+    torch.manual_seed(5)
+    initial = weights_of(Network("vae", VOCABULARY, objective.network.settings).decoder)
+    assert all(torch.equal(weight, initial[name].double()) for name, weight in fresh.items()), "as initialised"
+    assert objective.optimizers["main"] is not optimizer, "with fresh moments, if it has any"
+    torch.manual_seed(5)
+    objective.after_epoch({"epoch": 1})
+    assert all(torch.equal(weight, fresh[name]) for name, weight in weights_of(objective.network.decoder).items())
+
+
+def test_a_pretraining_that_leaves_no_epoch_is_refused() -> None:
+    cls = objective_class("pretrained_vae")
+    config = validated(cls.Config, {"name": "pretrained_vae", "pretraining_epochs": 4})
+    cls.check(config, TrainingSettings(epochs=5))
+    with pytest.raises(SettingsError, match=r"objective\.pretraining_epochs is 4 of training\.epochs 4"):
+        cls.check(config, TrainingSettings(epochs=4))
