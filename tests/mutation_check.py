@@ -36,6 +36,42 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # --- remedies
+    Mutant(
+        "the multiplier of a minimum rate falls below 0",
+        "textvae/objectives/mdr_vae.py",
+        "* missing).clamp_min_(0)",
+        "* missing)",
+        "textvae/test_remedies.py",
+    ),
+    Mutant(
+        "the multiplier of a minimum rate descends",
+        "textvae/objectives/mdr_vae.py",
+        "self.config.rate - taken.losses.kl.double()",
+        "taken.losses.kl.double() - self.config.rate",
+        "textvae/test_remedies.py",
+    ),
+    Mutant(
+        "the autoencoder's decoder stays after the pretraining",
+        "textvae/objectives/pretrained_vae.py",
+        "self.network.decoder.load_state_dict(fresh.state_dict())",
+        "fresh.state_dict()",
+        "textvae/test_remedies.py",
+    ),
+    Mutant(
+        "a committed rate is that of a variance, not of the largest one",
+        "textvae/networks.py",
+        "log_var_BD = self.most_log_var - F.softplus(log_var_BD)",
+        "log_var_BD = self.most_log_var + log_var_BD",
+        "textvae/test_remedies.py",
+    ),
+    Mutant(
+        "batch norm goes by the batch in evaluation, too",
+        "textvae/networks.py",
+        "of_batch = self.training and len(mu_BD) > 1",
+        "of_batch = len(mu_BD) > 1",
+        "textvae/test_remedies.py",
+    ),
     # --- what a GPU notices later
     Mutant(
         "the last value that is not finite is remembered, not the first",

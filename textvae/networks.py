@@ -6,9 +6,11 @@ Shapes, kept in every name: B sentences, T positions, E embedding, H hidden, D l
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textvae.config import ModelSettings
@@ -21,6 +23,47 @@ Kind = Literal["lstm_lm", "vae"]
 INITIAL_RANGE, INITIAL_EMBEDDING_RANGE = 0.01, 0.1
 
 
+class Posterior(nn.Module):
+    """What the encoder's two heads become: mu and log sigma^2 themselves, or such that the KL has a floor.
+
+    `means_deviation` g (Zhu et al. 2020): mu is normalised over the batch, times g, plus a shift that is learned; in
+    evaluation over the running statistics. Over a training batch the mean of the KL is at least D g^2 / 2.
+    `committed_rate` r (Razavi et al. 2019): sigma^2 is at most s, with D (s - 1 - log s) / 2 = r, the KL of mu = 0.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.deviation = settings.means_deviation
+        if self.deviation:
+            # No epsilon to speak of: early means hardly differ, and one of 1e-5 would leave them so.
+            self.normalised = nn.BatchNorm1d(settings.latent, eps=1e-12, affine=False)
+            self.shift_D = nn.Parameter(torch.zeros(settings.latent))
+        self.most_log_var = least_committed(settings.committed_rate / settings.latent)
+
+    def forward(self, mu_BD: Tensor, log_var_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """(mu_BD, log_var_BD) from the heads."""
+        if self.deviation:
+            norm = self.normalised
+            of_batch = self.training and len(mu_BD) > 1  # one sentence has no deviation: it takes the running one
+            mu_BD = F.batch_norm(mu_BD, norm.running_mean, norm.running_var, training=of_batch, eps=norm.eps)
+            mu_BD = self.deviation * mu_BD + self.shift_D
+        if self.most_log_var < 0:
+            log_var_BD = self.most_log_var - F.softplus(log_var_BD)
+        return mu_BD, log_var_BD
+
+
+def least_committed(rate: float) -> float:
+    """The largest log sigma^2 <= 0 at which KL(N(0, sigma^2) || N(0, 1)) is at least `rate` nats: by bisection."""
+    low, high = -(2 * rate + 1.0), 0.0  # exp(y) - 1 - y = 2 rate lies between
+    for _ in range(100):
+        middle = (low + high) / 2
+        if math.expm1(middle) - middle < 2 * rate:
+            high = middle
+        else:
+            low = middle
+    return low if rate else 0.0
+
+
 class Encoder(nn.Module):
     """q(z|x) = N(mu(x), diag sigma^2(x)): an LSTM over BOS w_1 .. w_T EOS, one linear layer for both heads."""
 
@@ -29,13 +72,14 @@ class Encoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
         self.heads = nn.Linear(settings.hidden, 2 * settings.latent, bias=False)
+        self.posterior = Posterior(settings)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(mu_BD, log_var_BD, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""
         states_BTH, _ = self.lstm(self.embedding(batch.tokens_BT))
         last_B1H = (batch.lengths_B - 1)[:, None, None].expand(-1, 1, states_BTH.shape[2])
         hidden_BH = states_BTH.gather(1, last_B1H)[:, 0]
-        mu_BD, log_var_BD = self.heads(hidden_BH).chunk(2, dim=-1)
+        mu_BD, log_var_BD = self.posterior(*self.heads(hidden_BH).chunk(2, dim=-1))
         return mu_BD, log_var_BD, hidden_BH
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Times, distinct
+from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Times, Weight, distinct
 
 MOST_EXAMPLES = 1000
 Few = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 """What a report shows."""
 LEAST_TEMPERATURE = 0.001
+MOST_COMMITTED = 20
+"""Nats a dimension: a posterior whose variance is at most exp(-41)."""
 LMPLZ_BYTES = (25 * 2**20, 4 * 2**40)
 """It refuses less, whatever the text: its table of words alone takes 24 MiB."""
 
@@ -25,6 +27,19 @@ class ModelSettings(Frozen):
     dropout: float = Field(default=0.5, ge=0, lt=1)
     initialisation: Literal["uniform", "pytorch"] = "uniform"
     """`uniform`: He et al.'s, made for SGD with a rate of 1. `pytorch`: its defaults, embeddings N(0, 1), for adam."""
+    means_deviation: Weight = 0.0
+    """Standard deviation of posterior means over a batch, kept by batch norm (gamma of Zhu et al. 2020); 0: free."""
+    committed_rate: Weight = 0.0
+    """Nats below which the KL cannot fall, whatever the weights (delta of Razavi et al. 2019); 0: none."""
+
+    @model_validator(mode="after")
+    def can_commit(self) -> ModelSettings:
+        if self.committed_rate > MOST_COMMITTED * self.latent:
+            raise ValueError(
+                f"`committed_rate` {self.committed_rate:g} is more than {self.latent} dimensions (`latent`) can "
+                f"commit: at most {MOST_COMMITTED} nats each"
+            )
+        return self
 
 
 class TrainingSettings(Frozen):

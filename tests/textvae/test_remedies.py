@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from test_objectives import BATCH, STEP, VOCABULARY, build, explicit_terms, noise_for, weights_of
 from tiny import tiny_corpus, train_settings
 
-from textvae.config import validated
+from textvae.checkpoint import load_state, save_state
+from textvae.config import ModelSettings, validated
 from textvae.errors import SettingsError
-from textvae.networks import Network
+from textvae.estimators import gaussian_kl
+from textvae.networks import Network, Posterior
 from textvae.objectives import objective_class
 from textvae.objectives.base import Code
 from textvae.objectives.mdr_vae import MinimumRateVAE
@@ -23,8 +29,8 @@ from textvae.training import Outcome, Trainer
 
 def trainer(system: str, objective: dict[str, Any], epochs: int = 3, **training: Any) -> Trainer:
     corpus = tiny_corpus()
-    settings = train_settings(system, objective=objective, epochs=epochs, **training)
-    return Trainer(settings, corpus.train, corpus.valid, corpus.size, 1)
+    own = train_settings(system, objective=objective, epochs=epochs, **training)
+    return Trainer(own, corpus.train, corpus.valid, corpus.size, 1)
 
 
 @functools.cache
@@ -153,3 +159,77 @@ def test_a_pretraining_that_leaves_no_epoch_is_refused() -> None:
     cls.check(config, TrainingSettings(epochs=5))
     with pytest.raises(SettingsError, match=r"objective\.pretraining_epochs is 4 of training\.epochs 4"):
         cls.check(config, TrainingSettings(epochs=4))
+
+
+# --- posteriors with a floor ---------------------------------------------------------------------------------------
+
+MODEL_OF = {"latent": 4, "hidden": 6, "embedding": 5}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.floats(1e-3, 60),
+    heads=st.lists(st.floats(-30, 30, width=32), min_size=8, max_size=8),
+)
+def test_a_committed_rate_is_kept_whatever_the_weights(rate: float, heads: list[float]) -> None:
+    posterior = Posterior(ModelSettings(**MODEL_OF, committed_rate=rate))
+    mu, log_var = posterior(*torch.tensor([heads], dtype=torch.float64).chunk(2, dim=-1))
+    assert float(gaussian_kl(mu, log_var)) >= rate * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 30.0])
+def test_a_committed_rate_is_the_least_kl_of_its_family_and_no_less(rate: float) -> None:
+    posterior = Posterior(ModelSettings(**MODEL_OF, committed_rate=rate))
+    mu, log_var = posterior(torch.zeros(1, 4, dtype=torch.float64), torch.full((1, 4), -60.0, dtype=torch.float64))
+    assert float(gaussian_kl(mu, log_var)) == pytest.approx(rate)
+
+
+def test_more_than_the_dimensions_can_commit_is_refused() -> None:
+    with pytest.raises(ValidationError, match="`committed_rate` 81 is more than 4 dimensions"):
+        ModelSettings(**MODEL_OF, committed_rate=81)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-4, 1.0, 50.0]), gamma=st.floats(0.05, 3))
+def test_batch_norm_keeps_the_mean_kl_of_a_batch_above_its_bound(seed: int, scale: float, gamma: float) -> None:
+    """D gamma^2 / 2 (Zhu et al. 2020, eq. 8, with a shift of 0), however close the encoder's means are."""
+    posterior = Posterior(ModelSettings(**MODEL_OF, means_deviation=gamma)).double().train()
+    generator = torch.Generator().manual_seed(seed)
+    heads = scale * torch.randn(16, 8, generator=generator, dtype=torch.float64)
+    mu, log_var = posterior(*heads.chunk(2, dim=-1))
+    torch.testing.assert_close(mu.std(0, correction=0), torch.full((4,), gamma, dtype=torch.float64), rtol=1e-3, atol=0)
+    assert float(gaussian_kl(mu, log_var).mean()) >= 4 * gamma**2 / 2 * (1 - 1e-3)
+
+
+def test_in_evaluation_a_sentence_s_posterior_does_not_depend_on_its_batch() -> None:
+    posterior = Posterior(ModelSettings(**MODEL_OF, means_deviation=0.5)).double().train()
+    heads = torch.randn(32, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(100):
+        in_training = posterior(*heads.chunk(2, dim=-1))[0]
+    posterior.eval()
+    together = posterior(*heads.chunk(2, dim=-1))[0]
+    alone = torch.cat([posterior(*heads[n : n + 1].chunk(2, dim=-1))[0] for n in range(32)])
+    torch.testing.assert_close(alone, together)
+    torch.testing.assert_close(together, in_training, rtol=0.05, atol=0.02)
+    one = posterior.train()(*heads[:1].chunk(2, dim=-1))[0]
+    torch.testing.assert_close(one, together[:1], msg="a batch of one takes the running statistics")
+
+
+@pytest.mark.parametrize("changes", [{"means_deviation": 0.5}, {"committed_rate": 2.0}])
+def test_a_training_with_such_a_posterior_saves_resumes_and_loads(changes: dict[str, float], tmp_path: Path) -> None:
+    corpus = tiny_corpus()
+    plain_settings = train_settings("vae_05", epochs=3)
+    own = plain_settings.model_copy(update={"model": plain_settings.model.model_copy(update=changes)})
+    whole = Trainer(own, corpus.train, corpus.valid, corpus.size, 1)
+    outcome = whole.run()
+    halved = Trainer(own, corpus.train, corpus.valid, corpus.size, 1)
+    steps = halved.steps()
+    while halved.at.step < 7:
+        next(steps)
+    save_state(tmp_path / "state.safetensors", halved.state())
+    resumed = Trainer(own, corpus.train, corpus.valid, corpus.size, 1)
+    resumed.restore(load_state(tmp_path / "state.safetensors"))
+    again = resumed.run()
+    assert again.curves == outcome.curves
+    for name, weight in outcome.weights.items():
+        assert torch.equal(again.weights[name], weight), name
