@@ -106,6 +106,7 @@ class StepwiseDecoder:
         weights = dict(lstm.named_parameters())
         self.words = embedding @ weights["weight_ih_l0"][:, :split].T + weights["bias_ih_l0"] + weights["bias_hh_l0"]
         self.from_z = weights["weight_ih_l0"][:, split:].T
+        self.skip = decoder.skip
         self.recurrent = weights["weight_hh_l0"].T.contiguous()
         self.classes = len(decoder.output.weight)
         self.output = F.pad(decoder.output.weight, (0, 0, 0, -self.classes % BLOCK)).T.contiguous()
@@ -113,20 +114,24 @@ class StepwiseDecoder:
         self.hidden = lstm.hidden_size
 
     def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(h_BH, c_BH, z's part of every step's input)."""
+        """(h_BH, c_BH, z's part of every step: of the gates, and behind it what skips the LSTM)."""
         if z_BD is None:
             zeros = self.output.new_zeros(count, self.hidden)
             return zeros, zeros, self.output.new_zeros(count, 1)
         h_BH, c_BH = self.initial_state(z_BD)
-        return h_BH, c_BH, z_BD @ self.from_z
+        z_part = z_BD @ self.from_z
+        return h_BH, c_BH, z_part if self.skip is None else torch.cat([z_part, self.skip(z_BD)], dim=1)
 
     def step(self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(logits_BV, h_BH, c_BH) after reading one word each; the logits are overwritten by the next step."""
+        past_BH: Tensor | float = 0.0
+        if self.skip is not None:
+            z_part, past_BH = z_part[:, : 4 * self.hidden], z_part[:, 4 * self.hidden :]
         gates = torch.addmm(self.words[words_B] + z_part, h_BH, self.recurrent)
         i, f, g, o = gates.chunk(4, dim=1)
         c_BH = torch.sigmoid(f) * c_BH + torch.sigmoid(i) * torch.tanh(g)
         h_BH = torch.sigmoid(o) * torch.tanh(c_BH)
-        logits_BV = torch.mm(h_BH, self.output, out=self.logits[: len(h_BH)])
+        logits_BV = torch.mm(h_BH + past_BH, self.output, out=self.logits[: len(h_BH)])
         logits_BV[:, self.classes :] = -torch.inf
         return logits_BV, h_BH, c_BH
 

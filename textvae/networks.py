@@ -95,6 +95,8 @@ class Decoder(nn.Module):
         self.lstm = nn.LSTM(settings.embedding + latent, settings.hidden, batch_first=True)
         self.initial = nn.Linear(latent, settings.hidden, bias=False) if latent else None
         self.output = nn.Linear(settings.hidden, vocabulary_size - FIRST_TARGET, bias=False)
+        self.skip = nn.Linear(latent, settings.hidden, bias=False) if latent and settings.skip_connections else None
+        """From the code to what the output layer reads, past the LSTM."""
 
     def initial_state(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
         """(h0_BH, c0_BH) from a code."""
@@ -111,6 +113,8 @@ class Decoder(nn.Module):
             z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)
             h0_BH, c0_BH = self.initial_state(z_BD)
             states_BTH, _ = self.lstm(torch.cat([embedded_BTE, z_BTD], dim=-1), (h0_BH[None], c0_BH[None]))
+            if self.skip is not None:
+                states_BTH = states_BTH + self.skip(z_BD)[:, None]
         return self.dropped(states_BTH)
 
     def dropped(self, value: Tensor) -> Tensor:

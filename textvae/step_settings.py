@@ -32,6 +32,9 @@ class ModelSettings(Frozen):
     committed_rate: Weight = 0.0
     """Nats below which the KL cannot fall, whatever the weights (delta of Razavi et al. 2019); 0: none."""
 
+    skip_connections: bool = False
+    """Whether the decoder's output layer reads the code, too, beside the LSTM's states (Dieng et al. 2019)."""
+
     @model_validator(mode="after")
     def can_commit(self) -> ModelSettings:
         if self.committed_rate > MOST_COMMITTED * self.latent:

@@ -122,7 +122,7 @@ def test_the_shipped_defaults_are_the_papers() -> None:
     )
     settings = full.settings("d", "vae_05")
     sizes = {"embedding": 128, "hidden": 512, "latent": 64, "dropout": 0.5}
-    free = {"means_deviation": 0.0, "committed_rate": 0.0}
+    free = {"means_deviation": 0.0, "committed_rate": 0.0, "skip_connections": False}
     assert settings.model.model_dump() == {**sizes, "initialisation": "uniform", **free}
     assert settings.training.batch_size == 32
     assert settings.training.optimizer == "sgd"

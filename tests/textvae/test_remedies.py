@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from test_objectives import BATCH, STEP, VOCABULARY, build, explicit_terms, noise_for, weights_of
-from tiny import tiny_corpus, train_settings
+from tiny import random_network, tiny_corpus, train_settings
 
 from textvae.checkpoint import load_state, save_state
 from textvae.config import ModelSettings, validated
 from textvae.errors import SettingsError
 from textvae.estimators import gaussian_kl
+from textvae.generation import StepwiseDecoder
 from textvae.networks import Network, Posterior
 from textvae.objectives import objective_class
 from textvae.objectives.base import Code
@@ -25,6 +26,7 @@ from textvae.objectives.mdr_vae import MinimumRateVAE
 from textvae.objectives.pretrained_vae import PretrainedVAE
 from textvae.step_settings import TrainingSettings
 from textvae.training import Outcome, Trainer
+from textvae.vocabulary import BOS
 
 
 def trainer(system: str, objective: dict[str, Any], epochs: int = 3, **training: Any) -> Trainer:
@@ -215,8 +217,8 @@ def test_in_evaluation_a_sentence_s_posterior_does_not_depend_on_its_batch() -> 
     torch.testing.assert_close(one, together[:1], msg="a batch of one takes the running statistics")
 
 
-@pytest.mark.parametrize("changes", [{"means_deviation": 0.5}, {"committed_rate": 2.0}])
-def test_a_training_with_such_a_posterior_saves_resumes_and_loads(changes: dict[str, float], tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"means_deviation": 0.5}, {"committed_rate": 2.0}, {"skip_connections": True}])
+def test_a_training_of_such_a_model_saves_and_resumes(changes: dict[str, Any], tmp_path: Path) -> None:
     corpus = tiny_corpus()
     plain_settings = train_settings("vae_05", epochs=3)
     own = plain_settings.model_copy(update={"model": plain_settings.model.model_copy(update=changes)})
@@ -233,3 +235,47 @@ def test_a_training_with_such_a_posterior_saves_resumes_and_loads(changes: dict[
     assert again.curves == outcome.curves
     for name, weight in outcome.weights.items():
         assert torch.equal(again.weights[name], weight), name
+
+
+# --- skip connections ----------------------------------------------------------------------------------------------
+
+
+def skipping(seed: int = 0) -> Network:
+    """A decoder of which the output layer reads the code, in evaluation mode."""
+    return random_network("vae", VOCABULARY, ModelSettings(**MODEL_OF, skip_connections=True), seed)
+
+
+def test_skip_connections_of_weight_zero_are_the_plain_decoder() -> None:
+    network, z = skipping(), torch.randn(len(BATCH), 4, dtype=torch.float64)
+    plain_network = Network("vae", VOCABULARY, ModelSettings(**MODEL_OF)).double().eval()
+    plain_network.load_state_dict({k: v for k, v in network.state_dict().items() if "skip" not in k})
+    assert not torch.equal(network.decoder(BATCH, z)[1], plain_network.decoder(BATCH, z)[1])
+    with torch.no_grad():
+        network.decoder.skip.weight.zero_()
+    assert torch.equal(network.decoder(BATCH, z)[1], plain_network.decoder(BATCH, z)[1])
+
+
+def test_the_code_reaches_the_words_past_an_lstm_that_says_nothing() -> None:
+    """Where the LSTM's states are all zero, the gradient of the reconstruction in z is not (Dieng et al. 2019)."""
+    for skip in (True, False):
+        network = skipping() if skip else random_network("vae", VOCABULARY, ModelSettings(**MODEL_OF))
+        with torch.no_grad():
+            for weight in network.decoder.lstm.parameters():
+                weight.zero_()
+            network.decoder.initial.weight.zero_()
+        z = torch.randn(len(BATCH), 4, dtype=torch.float64, requires_grad=True)
+        network.decoder(BATCH, z)[0].backward()
+        assert bool(z.grad.abs().sum() > 0) == skip
+
+
+def test_generation_knows_of_skip_connections() -> None:
+    """Word by word, the stepwise decoder says what the decoder says."""
+    network = skipping().float()
+    z, words = torch.randn(2, 4), torch.tensor([[BOS, 4, 5, 6, 3], [BOS, 6, 6, 3, 4]])
+    with torch.inference_mode():
+        expected = network.decoder.states(words, z) @ network.decoder.output.weight.T
+        stepwise = StepwiseDecoder(network, 2)
+        h, c, z_part = stepwise.start(z, 2)
+        for position in range(words.shape[1]):
+            logits, h, c = stepwise.step(words[:, position], h, c, z_part)
+            torch.testing.assert_close(logits[:, : expected.shape[2]], expected[:, position], atol=1e-5, rtol=1e-5)
