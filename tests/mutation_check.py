@@ -1030,6 +1030,20 @@ MUTANTS = [
         "textvae/test_outputs.py",
     ),
     Mutant(
+        "an optimiser goes on from lists instead of moments",
+        "textvae/training.py",
+        "            check_moments(optimizer)\n",
+        "",
+        "textvae/test_state.py",
+    ),
+    Mutant(
+        "a lock that a killed process has left to its child ends whoever comes next",
+        "textvae/locks.py",
+        "if not is_gone(holder(lock)):",
+        "if is_gone(holder(lock)) is not None:",
+        "textvae/test_outputs.py",
+    ),
+    Mutant(
         "the lock of an output counts though it was removed",
         "textvae/outputs.py",
         "if not same_file(lock.fileno(), folder / LOCK):",
