@@ -1030,6 +1030,13 @@ MUTANTS = [
         "textvae/test_outputs.py",
     ),
     Mutant(
+        "the report takes the measures of another training of the run",
+        "reporting/artifacts.py",
+        "not in (None, fingerprint(config))",
+        "in ()",
+        "components/test_gather.py",
+    ),
+    Mutant(
         "an optimiser goes on from lists instead of moments",
         "textvae/training.py",
         "            check_moments(optimizer)\n",

@@ -479,7 +479,8 @@ def model(tmp_path: Path, corpus: Corpus) -> Path:
 def test_a_model_directory_is_self_contained(model: Path) -> None:
     assert names_in(model) == ["config.json", "model.safetensors", "model_iw.safetensors", "vocabulary.json"]
     best, by_iw = load(model), load(str(model), "iw")
-    assert best.identity == {"dataset": "tiny", "system": "vae_05", "seed": 3, "status": "finished", "failure": None}
+    said = {"dataset": "tiny", "system": "vae_05", "seed": 3, "status": "finished", "failure": None}
+    assert best.identity == {**said, "model_sha256": read_json(model / "config.json")["checksum"]}
     assert best.network is not None
     assert by_iw.network is not None
     weights = best.network.decoder.output.weight
