@@ -1037,6 +1037,13 @@ MUTANTS = [
         "components/test_gather.py",
     ),
     Mutant(
+        "a model directory appears before its learning curves",
+        "textvae/outputs.py",
+        "sorted(temporary.items(), key=lambda item: item[1].is_dir())",
+        "temporary.items()",
+        "textvae/test_outputs.py",
+    ),
+    Mutant(
         "an optimiser goes on from lists instead of moments",
         "textvae/training.py",
         "            check_moments(optimizer)\n",

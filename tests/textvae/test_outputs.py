@@ -90,6 +90,23 @@ def test_the_lock_of_a_writer_that_has_just_ended_is_no_lock(tmp_path: Path, mon
             own_folder(tmp_path / "x").__enter__()
 
 
+def test_a_folder_appears_after_the_files_that_belong_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between a model directory and its learning curves, `make paper` took the training for over and ended at
+    each later call."""
+    outputs, rename = {name: tmp_path / name for name in ("model", "curves", "config")}, Path.replace
+    with written_when_complete(outputs) as temporary:
+        temporary["model"].mkdir()
+        for name in ("curves", "config"):
+            temporary[name].write_text("")
+
+        def replace(path: Path, target: Path) -> None:
+            assert "model" not in names(tmp_path)
+            rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+    assert names(tmp_path) == ["config", "curves", "model"]
+
+
 @pytest.mark.parametrize("is_told", [True, False])
 def test_a_lock_that_a_killed_process_has_left_to_its_child_is_waited_for(
     is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
