@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from components.step import IDENTITY, Input, Output, step
-from reporting.artifacts import candidates, check_curves, identity, read_content
+from reporting.artifacts import candidates, check_curves, check_model, identity, read_content
 from textvae.errors import DataError
 from textvae.files import check_links
 from textvae.integrity import checked_file
@@ -60,15 +60,20 @@ def gather(
             shutil.copytree(path, run / place)
         else:
             shutil.copyfile(path, run / place)
-    owners = {}
+    owners, contents = {}, {}
     for kind, file in candidates([run]):
         if content := read_content(kind, file):  # no curves: the run diverged in its first epoch
             owners[identity(file, content)] = file.relative_to(run)
+            contents[file] = content
     if len(owners) != 1:
         raise DataError(
             "these are results of several runs: " + ", ".join(f"{file} of {'-'.join(o)}" for o, file in owners.items())
         )
-    check_curves(read_content("config", run / "model/config.json"), run / "curves.jsonl")
+    about = read_content("config", run / "model/config.json")
+    for file, content in contents.items():
+        if isinstance(content, dict):
+            check_model(about, file, content)
+    check_curves(about, run / "curves.jsonl")
     metrics = run / "evaluation/metrics.json"
     stated = read_content("metrics", metrics).get("files", {})
     for name in stated:

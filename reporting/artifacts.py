@@ -13,7 +13,7 @@ from typing import Any
 from textvae import records
 from textvae.config import ReportSettings
 from textvae.errors import DataError
-from textvae.files import parsed_json, sha256_of_file
+from textvae.files import fingerprint, parsed_json, sha256_of_file
 from textvae.integrity import checked_file
 from textvae.sealed_parquet import samples_metadata
 
@@ -171,8 +171,12 @@ def run_of(point: tuple[str, str, str], found: Found) -> Run:
     curves = tuple(found["curves", *point][1]) if ("curves", *point) in found else ()
     timings = {key[-1]: content for key, (_, content) in found.items() if key[:-1] == ("timings", *point)}
     samples = found["samples", *point][0] if ("samples", *point) in found else None
-    if "config" in parts and curves:
-        check_curves(parts["config"], found["curves", *point][0])
+    if "config" in parts:
+        if curves:
+            check_curves(parts["config"], found["curves", *point][0])
+        for kind in ("metrics", "ngram", "examples", "samples"):
+            if (kind, *point) in found:
+                check_model(parts["config"], *found[kind, *point])
     beside: dict[str, Path | None] = {}
     if "metrics" in parts:
         about, stated = found["metrics", *point]
@@ -242,6 +246,14 @@ def check_curves(config: Record, path: Path) -> None:
     if config.get("curves_sha256") not in (None, sha256_of_file(path)):
         raise DataError(
             f"{path} is damaged, or another training's: config.json has another hash of it; run train again"
+        )
+
+
+def check_model(config: Record, path: Path, content: Record) -> None:
+    """Raise DataError where a file says that it was made of another model than that of config.json."""
+    if content.get("model_sha256") not in (None, fingerprint(config)):
+        raise DataError(
+            f"{path} is of another training than config.json, of the same name: run the steps after train again"
         )
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from textvae.config import ModelSettings
 from textvae.device import resolve_device
 from textvae.errors import DataError
-from textvae.files import replaced
+from textvae.files import fingerprint, replaced
 from textvae.integrity import checked_file
 from textvae.networks import Network
 from textvae.records import MODEL_VERSION, ModelConfig, read_record
@@ -45,8 +45,9 @@ class Model:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Data set, system, seed and outcome: what every later artifact carries."""
-        return {key: self.config[key] for key in ("dataset", "system", "seed", "status", "failure")}
+        """Data set, system, seed, outcome and the hash of config.json: what every later artifact carries."""
+        said = {key: self.config[key] for key in ("dataset", "system", "seed", "status", "failure")}
+        return {**said, "model_sha256": fingerprint(self.config)}
 
 
 def load(path: str | Path, weights: Literal["best", "iw"] = "best", device: str = "cpu") -> Model:

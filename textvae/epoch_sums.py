@@ -19,7 +19,11 @@ class EpochSums:
         self.load({}, {})
 
     def load(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> None:
-        """Go on from these."""
+        """Go on from these. Raises ValueError where they are no sums of that many sentences each."""
+        if sums.keys() != counts.keys() or len(sums) > MOST_NAMES:
+            raise ValueError("its sums and counts are not of the same names")
+        if not {*map(type, sums.values())} <= {float} or not all(type(n) is int and n > 0 for n in counts.values()):
+            raise ValueError("its sums are no numbers, or of no sentences")
         self.counts = dict(counts)
         """The sentences in each sum: a batch of one has no Ihat, for example."""
         self._sums = torch.zeros(MOST_NAMES, dtype=torch.float64, device=self.device)

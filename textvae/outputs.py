@@ -16,7 +16,8 @@ LOCK = ".writer"
 
 @contextmanager
 def written_when_complete(outputs: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise.
+    """Temporary names for `outputs`, renamed to the final ones when the block ends well and removed otherwise: files
+    first, so that whoever finds a model directory finds its learning curves, also after a kill between the two.
 
     Raises UnavailableError where another process is writing one of them, SettingsError for a path that is no name, and
     where a file would take the place of a folder or a folder that of a file.
@@ -30,7 +31,7 @@ def written_when_complete(outputs: Mapping[str, Path]) -> Iterator[dict[str, Pat
             if (final := outputs[name]).exists() and final.is_dir() != path.is_dir():
                 is_, is_not = ("folder", "file") if final.is_dir() else ("file", "folder")
                 raise SettingsError(f"{final} is a {is_}, and this writes a {is_not}: move it away, or name another")
-        for name, path in temporary.items():
+        for name, path in sorted(temporary.items(), key=lambda item: item[1].is_dir()):
             remove(outputs[name])
             path.replace(outputs[name])
 

@@ -197,4 +197,4 @@ def read_identity(generated: Text, corpus: CorpusFolder) -> dict[str, Any]:
     if written["dataset"] != corpus.dataset:
         raise DataError(f"{generated.path} is of the data set {written['dataset']}, the corpus of {corpus.dataset}")
     corpus.refuse_other(written["corpus_sha256"], generated.path)
-    return {key: written[key] for key in IDENTITY}
+    return {key: written[key] for key in (*IDENTITY, "model_sha256") if key in written}

@@ -217,7 +217,14 @@ class CurveRow(Identity):
     epoch: int
 
 
-class Metrics(OfRun):
+class OfModel(OfRun):
+    """Of which model it is."""
+
+    model_sha256: Sha256 | None = None
+    """Of config.json, without its checksum; what was made by hand may not say it."""
+
+
+class Metrics(OfModel):
     """metrics.json: numbers, null where a system has none of that name."""
 
     written_by = "evaluate"
@@ -227,7 +234,7 @@ class Metrics(OfRun):
     files: Hashes = Field(default={})
 
 
-class Samples(OfRun):
+class Samples(OfModel):
     """What samples.parquet says of itself."""
 
     written_by = "sample"
@@ -244,7 +251,7 @@ class RealText(Frozen):
     oov: int
 
 
-class Ngram(OfRun):
+class Ngram(OfModel):
     """ngram.json: numbers, null where there are no samples."""
 
     written_by = "ngram"
@@ -311,7 +318,7 @@ class Prior(Frozen):
     ancestral: list[str]
 
 
-class Examples(OfRun):
+class Examples(OfModel):
     """examples.json."""
 
     written_by = "examples"

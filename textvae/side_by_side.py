@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from textvae.checkpoint import kinds_of
 from textvae.config import TrainSettings
 from textvae.corpus_folder import CorpusFolder
@@ -27,8 +29,9 @@ from textvae.live import shown_live
 from textvae.networks import Network
 from textvae.objectives import alternatives, objective_class
 from textvae.provenance import Stopwatch, cpu_seconds, imported_by
-from textvae.records import Timings
+from textvae.records import Failure, Number, Timings
 from textvae.state import StateStore, StopRequest, training_fingerprint
+from textvae.state_parts import check_curve
 from textvae.training import Outcome, Trainer
 from textvae.turns import Turns, Working
 
@@ -253,6 +256,9 @@ def kept_outcome(settings: TrainSettings, vocabulary_size: int, store: StateStor
         Timings.model_validate(timings)
         network = Network(objective_class(settings.objective["name"]).kind, vocabulary_size, settings.model)
         outcome = Outcome(network, **parts)
+        check_curve(outcome.curves)
+        TypeAdapter(dict[str, Number]).validate_python(outcome.selected, strict=True)
+        TypeAdapter(Failure | None).validate_python(outcome.failure)
         both = (outcome.weights, outcome.weights_iw)
         if outcome.failure is None and any(kinds_of(one) != kinds_of(network.state_dict()) for one in both):
             raise ValueError("its weights are other tensors")

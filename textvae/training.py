@@ -32,12 +32,11 @@ from textvae.objectives import objective_class
 from textvae.objectives.base import Losses, Objective
 from textvae.progress import Progress, progress
 from textvae.state import StateStore, StopRequest
+from textvae.state_parts import check_curve, check_moments, of_this_device
 from textvae.turns import Turns, Working, run_out
 
 Weights = dict[str, torch.Tensor]
 STEPS_BETWEEN_REPORTS = 50
-DEVICE_OPTIONS = ("foreach", "fused", "capturable")
-"""Of an optimiser: how it computes, not what."""
 
 
 @dataclass
@@ -347,8 +346,9 @@ class Trainer:
         for name, value in own["at"].items():
             if type(getattr(at, name)) is not type(value) or (isinstance(value, int) and getattr(at, name) < 0):
                 raise ValueError(f"its {name} is {getattr(at, name)!r}")
-        if not isinstance(state["curves"], list) or type(state["learning_rate"]) is not float:
-            raise TypeError("its curves or its learning rate are none")
+        if type(state["learning_rate"]) is not float:
+            raise TypeError("its learning rate is none")
+        check_curve(state["curves"])
         self.at, self.curves = at, state["curves"]
         self.sums.load(at.sums, at.counts)
         self.network.load_state_dict(state["network"])
@@ -358,6 +358,7 @@ class Trainer:
         self.objective.optimizers = self.objective.make_optimizers()
         for name, optimizer in self.objective.optimizers.items():
             optimizer.load_state_dict(of_this_device(state["optimizers"][name], optimizer))
+            check_moments(optimizer)
         self.objective.load_state(state["objective"])
 
     def write_curves(self) -> None:
@@ -380,14 +381,6 @@ class Trainer:
             tokens_per_second=bar.rate,
             seconds_left=left,
         )
-
-
-def of_this_device(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimiser's saved state with the options that this machine's optimiser has: one saved on a GPU goes on on a
-    CPU, and the other way round."""
-    own = [{name: group[name] for name in DEVICE_OPTIONS if name in group} for group in optimizer.param_groups]
-    groups = [{**saved, **options} for saved, options in zip(state["param_groups"], own, strict=True)]
-    return {**state, "param_groups": groups}
 
 
 def stream(seed: int, step: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reporting.artifacts import KIND_OF_FILE, check_curves, files, identity, read_content
+from reporting.artifacts import KIND_OF_FILE, check_curves, check_model, files, identity, read_content
 from textvae.errors import DataError
 from textvae.files import check_links
 
@@ -72,6 +72,8 @@ def check_identity(directory: Path) -> None:
         again = "remove it, and run the step that writes it again"
         if (other := identity(path, content)) != own:
             raise DataError(f"{path} is of {'-'.join(other)}, in the run directory of {'-'.join(own)}: {again}")
+        if isinstance(content, dict):
+            check_model(about, path, content)
         said = content.get("status", status) if isinstance(content, dict) else status
         found_useless = path.name == "metrics.json" and said == "diverged"  # of a finished model
         if said != status and not found_useless:

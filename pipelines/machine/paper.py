@@ -7,6 +7,8 @@ weights so far, and marked. Neither DVC nor MLflow is needed, and KenLM only whe
 """
 
 import gc
+import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +23,7 @@ from pipelines.machine.paper_results import write_results
 from pipelines.machine.paper_runs import FAILED, STEPS, Paper, environment, measure_all, train_a_slice, write_models
 from textcorpus.sources import text_files
 from textvae.command_line import run
-from textvae.config import FetchSettings, Grid, Params, PreprocessSettings, ReportSettings, merge
+from textvae.config import FetchSettings, Grid, Params, PreprocessSettings, ReportSettings, merge, validated
 from textvae.errors import DataError, SettingsError, TimeLimitError, exit_codes
 from textvae.files import read_json, remove, write_json
 from textvae.records import CorpusFile, read_record
@@ -49,7 +51,7 @@ def planned(
     entry = params.datasets[dataset]
     if text is not None:
         entry = entry.model_copy(update={"source": source_of(entry.source, text)})
-    grid = Grid(datasets=[dataset], systems=list(systems), seeds=[str(seed)])
+    grid = validated(Grid, {"datasets": [dataset], "systems": list(systems), "seeds": [str(seed)]}, "the grid")
     return params.model_copy(update={"grid": grid, "systems": entries, "datasets": {dataset: entry}})
 
 
@@ -130,11 +132,15 @@ def main(
       python -m pipelines.machine.paper --dataset ptb --minutes 30 --no-measure
     """
     with exit_codes(interrupted="interrupted: run it again to go on where it stopped"):
+        if minutes is not None and not minutes < math.inf:
+            raise SettingsError(f"--minutes is {minutes}: leave it out to train to the end")
         folder = (folder or Path("paper", dataset)).absolute()
         chosen = tuple(name for name in systems.split(",") if name)
         plan = planned(Params.load(params), dataset, chosen, seed, alpha or [], text)
         paper = Paper(folder, dataset, chosen, seed, resolve(plan))
         with environment(TEXTVAE_STATE=folder / "state"):
+            if text is not None and (paper.corpus / "corpus.json").exists():
+                print(f"--text {text} is not read: {paper.corpus} is there already", file=sys.stderr)
             raise SystemExit(made(paper, minutes, jobs, measure))
 
 

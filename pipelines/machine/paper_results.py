@@ -1,10 +1,10 @@
 """What is worth keeping of the paper's grid: small files, of which `results/` in the repository can have a copy."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from pipelines.machine.paper_runs import slices
 from reporting.artifacts import Experiment, Run, collect
 from reporting.context import warnings
 from reporting.differences import numbers_of
@@ -49,12 +49,6 @@ def tables(experiment: Experiment) -> str:
         rendered(table) for table in (table_1(experiment), table_2(experiment, rows), beyond_table(experiment, rows))
     ]
     return visible("\n\n".join(parts) + "\n")
-
-
-def slices(folder: Path) -> list[dict[str, Any]]:
-    """What each slice of training says of itself, in their order."""
-    file = folder / "slices.jsonl"
-    return [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def about(experiment: Experiment, done: list[dict[str, Any]]) -> str:

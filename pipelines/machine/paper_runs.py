@@ -21,13 +21,13 @@ from components.sample import sample
 from components.train import train, write_run
 from components.train_group import train_group
 from textvae.config import EvaluationSettings, SamplingSettings, TrainGroupSettings, TrainSettings
-from textvae.errors import StoppedError, TextVAEError, TimeLimitError, UnavailableError, explanation
-from textvae.files import remove
+from textvae.errors import DataError, StoppedError, TextVAEError, TimeLimitError, UnavailableError, explanation
+from textvae.files import parsed_json, remove, replaced
 from textvae.kenlm_lm import find_lmplz
 from textvae.outputs import written_when_complete
 from textvae.progress import duration
 from textvae.provenance import Stopwatch
-from textvae.records import ModelConfig, read_record
+from textvae.records import ModelConfig, Timings, checked_record, read_record
 from textvae.selection import Candidate
 from textvae.side_by_side import Training, TrainingData, kept_outcome, trainings_of
 from textvae.training import Outcome, Trainer
@@ -99,9 +99,37 @@ def train_a_slice(paper: Paper, minutes: float | None) -> int:
             print(f"error: {error}", file=sys.stderr)
             code = FAILED
     said = {**stopwatch.read(), **card(), "trainings": trainings}
-    with (paper.folder / "slices.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(said, sort_keys=True) + "\n")
+    add_slice(paper.folder, said)
     return code
+
+
+class Slice(Timings):
+    """What a slice of training says of itself, a line of slices.jsonl."""
+
+    written_by = "make paper"
+    trainings: int
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: int | None = None
+
+
+def slices(folder: Path) -> list[dict[str, Any]]:
+    """Every slice of training, in their order. Raises DataError for a line that is none."""
+    file = folder / "slices.jsonl"
+    found = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines() if file.exists() else [], start=1):
+        try:
+            found.append(checked_record(parsed_json(text), Slice, f"{file}, line {number},"))
+        except ValueError as error:
+            raise DataError(f"{file}, line {number}: not JSON ({error}): remove the line") from None
+    return found
+
+
+def add_slice(folder: Path, said: dict[str, Any]) -> None:
+    """Note one more."""
+    lines = [json.dumps(one, sort_keys=True) + "\n" for one in [*slices(folder), said]]
+    with replaced(folder / "slices.jsonl") as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def card() -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Where every run of the grid stands: done, diverged, running, interrupted, failed or pending."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from textvae.command_line import run
 from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
 from textvae.errors import exit_codes
 from textvae.files import read_json
+from textvae.locks import alive
 from textvae.objectives import alternatives
 from textvae.progress import duration
 from textvae.provenance import imported_by
@@ -92,17 +92,6 @@ def unfinished_trainings(current: Collection[str] | None = None) -> dict[str, di
         if said["goes_on"] or not found.get(name, {}).get("goes_on"):
             found[name] = said
     return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of that number runs on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def state_of(

@@ -28,7 +28,7 @@ def made(model: Path, corpus_folder: Path, out: Path, **changes: Any) -> dict[st
     settings = SETTINGS.model_copy(update=changes)
     metadata = examples(model=model, corpus=corpus_folder, settings=settings, examples=out)
     found: dict[str, Any] = json.loads(out.read_text())
-    assert metadata == {key: found[key] for key in ("dataset", "system", "seed", "status", "failure")}
+    assert metadata == {key: found[key] for key in ("dataset", "system", "seed", "status", "failure", "model_sha256")}
     return found
 
 

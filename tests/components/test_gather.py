@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from faults import flip
+from made_files import changed
 from report_artifacts import write_full_experiment
 from report_reading import make
 
@@ -13,7 +14,7 @@ from components.gather import gather
 from components.report import report
 from pipelines.cluster.experiment import run_results
 from textvae.errors import DataError
-from textvae.files import read_json, sha256_of_file, write_json
+from textvae.files import fingerprint, read_json, sha256_of_file, write_json
 from textvae.integrity import write_sealed
 from textvae.provenance import Stopwatch
 
@@ -94,6 +95,24 @@ def test_results_of_two_runs_are_refused_and_nothing_is_left(tmp_path: Path, nam
     with pytest.raises(DataError, match=r"results of several runs: .*sotu-vae_"):
         gather(**{**one, name: other[name]}, run=tmp_path / "gathered")
     assert not (tmp_path / "gathered").exists()
+
+
+@pytest.mark.parametrize("name", ["evaluation/metrics.json", "ngram.json", "examples.json"])
+def test_a_result_of_another_training_of_the_run_is_refused(tmp_path: Path, name: str) -> None:
+    """Of the same data set, system and seed: trained with other settings, say. By report, too."""
+    settings = write_full_experiment(tmp_path)
+    [run] = tmp_path.glob("runs/sotu/vae_mine/1")
+    own = fingerprint(read_json(run / "model/config.json"))
+    changed(run / name, model_sha256=own)
+    make(tmp_path, settings)
+    gather(**results_of(run, tmp_path / "artifacts"), run=tmp_path / "gathered")
+    changed(run / name, model_sha256="0" * 64)
+    said = f"{Path(name).name} is of another training than config.json, of the same name: run the steps after train"
+    with pytest.raises(DataError, match=said):
+        make(tmp_path, settings)
+    with pytest.raises(DataError, match=said):
+        gather(**results_of(run, tmp_path / "more"), run=tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_a_result_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:

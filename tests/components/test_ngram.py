@@ -187,6 +187,10 @@ def test_a_stopgap_names_the_order_that_needs_none(tmp_path: Path, capsys: pytes
     assert measure(paths, NgramSettings(order=4, memory="64M"))["discount_fallback"] == ["samples"]
 
 
+def test_perplexities_say_of_which_model_the_sentences_are(tmp_path: Path) -> None:
+    assert measure(write_texts(tmp_path, ["w0 w1"] * 9, model_sha256="ab" * 32))["model_sha256"] == "ab" * 32
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_files import changed
 from tracking_helpers import (
     curve,
     nested,
@@ -222,6 +223,9 @@ def test_a_measure_of_another_training_of_the_run_is_refused(tmp_path: Path, mon
     diverged = write_run(tmp_path / "elsewhere", diverged=True)
     shutil.copy(diverged / "ngram.json", directory / "ngram.json")
     with pytest.raises(DataError, match=r"ngram\.json says diverged, .* finished: they are of different trainings"):
+        run_publish(tmp_path)
+    changed(directory / "ngram.json", status="finished", failure=None, model_sha256="0" * 64)
+    with pytest.raises(DataError, match=r"ngram\.json is of another training than config\.json"):
         run_publish(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from tiny_project import sentences
 from pipelines.machine import paper, paper_runs
 from textvae.errors import DataError, SettingsError, StoppedError, TimeLimitError
 from textvae.files import read_json
+from textvae.provenance import Stopwatch
 from textvae.state import StopRequest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,3 +155,34 @@ def test_the_files_of_a_text_are_found_by_either_name(tmp_path: Path, text: Path
     (tmp_path / "plain/test.txt").unlink()
     with pytest.raises(DataError, match=r"has no ptb.test.txt and no test.txt, the test split"):
         paper.source_of(source, tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"systems": ""}, "the grid: systems: List should have at least 1 item"),
+        ({"systems": "vae_05,vae_05"}, "the grid: systems: 'vae_05' is there twice"),
+        ({"seed": 2**32}, "the grid: seeds.0: a seed is a whole number from 0 to 4294967295"),
+        ({"minutes": math.inf}, "--minutes is inf: leave it out"),
+    ],
+)
+def test_what_cannot_be_a_grid_is_told_in_a_line(
+    options: dict[str, Any], said: str, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path / "grid", **options) == SettingsError.exit_code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.parametrize("torn", ['{"started": "20', "[1]", '{"trainings": 2}'])
+def test_the_slices_are_written_whole_and_one_that_is_none_is_told(tmp_path: Path, torn: str) -> None:
+    """A kill while a line was appended made each later call end in a traceback."""
+    said = {**Stopwatch("train").read(), "trainings": 2}
+    paper_runs.add_slice(tmp_path, said)
+    paper_runs.add_slice(tmp_path, {**said, "cuda": "12.8", "cudnn": 91002, "driver": "570"})
+    assert [one["trainings"] for one in paper_runs.slices(tmp_path)] == [2, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["slices.jsonl"]
+    with (tmp_path / "slices.jsonl").open("a") as file:
+        file.write(torn)
+    with pytest.raises(DataError, match=r"slices\.jsonl, line 3"):
+        paper_runs.slices(tmp_path)

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from machine_faults import STEPS, killed_within, outputs_of, raising, step_named, system_error
 
-from textvae import outputs, state
+from textvae import locks, outputs, state
 from textvae.errors import SettingsError, UnavailableError
 from textvae.files import LEFT_SECONDS, read_json, write_json
 from textvae.outputs import own_folder, written_when_complete
@@ -85,6 +88,74 @@ def test_the_lock_of_a_writer_that_has_just_ended_is_no_lock(tmp_path: Path, mon
         assert len(calls) == 2
         with pytest.raises(UnavailableError):
             own_folder(tmp_path / "x").__enter__()
+
+
+def test_a_folder_appears_after_the_files_that_belong_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between a model directory and its learning curves, `make paper` took the training for over and ended at
+    each later call."""
+    outputs, rename = {name: tmp_path / name for name in ("model", "curves", "config")}, Path.replace
+    with written_when_complete(outputs) as temporary:
+        temporary["model"].mkdir()
+        for name in ("curves", "config"):
+            temporary[name].write_text("")
+
+        def replace(path: Path, target: Path) -> None:
+            assert "model" not in names(tmp_path)
+            rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+    assert names(tmp_path) == ["config", "curves", "model"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_lock_that_a_killed_process_has_left_to_its_child_is_waited_for(
+    is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child has the lock, too, from its fork until it runs another program: ngram was killed just there, lmplz had
+    the lock for a moment, and ngram, run again at once, ended."""
+    read, write = os.pipe()
+    if (holder := os.fork()) == 0:
+        with own_folder(tmp_path / "x"):
+            if (child := os.fork()) == 0:
+                signal.pause()  # before it runs another program
+            os.write(write, str(child).encode())
+            os._exit(0)  # as by SIGKILL: nothing is tidied up
+    os.waitpid(holder, 0)
+    child = int(os.read(read, 20))
+
+    sleep = time.sleep
+
+    def a_moment_later(seconds: float) -> None:
+        if not is_told:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            sleep(seconds)
+
+    monkeypatch.setattr(locks.time, "sleep", a_moment_later)
+    try:
+        if is_told:  # it does not end
+            with pytest.raises(UnavailableError, match="x is being written by process"):
+                own_folder(tmp_path / "x").__enter__()
+        else:
+            with own_folder(tmp_path / "x"):
+                pass
+            assert names(tmp_path) == []
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.close(read)
+        os.close(write)
+
+
+def test_a_lock_whose_holder_lives_or_is_elsewhere_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks.time, "sleep", raising(AssertionError("it waits")))
+    with own_folder(tmp_path / "x"):
+        for holder in (locks.signature(os.getpid()), "process 1 on another-machine", "process 999999999999 on x", ""):
+            (tmp_path / ".x.tmp" / outputs.LOCK).write_text(holder)
+            with pytest.raises(UnavailableError, match=holder or "another process"):
+                own_folder(tmp_path / "x").__enter__()
 
 
 def test_a_writer_who_cannot_even_sign_its_lock_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

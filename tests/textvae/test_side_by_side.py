@@ -260,6 +260,25 @@ def test_a_damaged_outcome_is_trained_again(
     assert len([line for line in caplog.messages if "the training is done again" in line]) == 5
 
 
+@pytest.mark.parametrize(
+    ("part", "value"), [("curves", [1]), ("selected", {"epoch": "1"}), ("failure", 3), ("weights", {}), ("more", 1)]
+)
+def test_an_outcome_with_a_part_of_another_kind_is_trained_again(
+    part: str, value: Any, corpus_folder: Path, state: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Made by hand: its checksum is right."""
+    settings = train_settings("vae_05", epochs=1)
+    train_group(
+        corpus=corpus_folder,
+        settings=TrainGroupSettings.model_validate({"runs": [{"settings": settings.model_dump(), "seed": 1}]}),
+    )
+    [file] = state.glob(f"*/{OUTCOME}")
+    save_state(file, {**load_state(file), part: value})
+    train(corpus=corpus_folder, settings=settings, seed=1, model=tmp_path / "m", curves=tmp_path / "c")
+    assert "is not a state of this version's training" in caplog.text
+    assert (tmp_path / "m/config.json").exists()
+
+
 @pytest.mark.parametrize(("how", "code"), [("$TEXTVAE_MAX_MINUTES", 75), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_group_that_is_stopped_saves_every_state_and_goes_on_to_the_same_bytes(
     how: str | signal.Signals,

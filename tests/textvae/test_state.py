@@ -231,8 +231,15 @@ def test_a_state_whose_checksum_is_right_may_still_be_none(structure: str, tmp_p
         ("at", {"epoch": -1}),
         ("at", {"step": "1"}),
         ("at", {"sums": []}),
+        ("at", {"sums": {"loss": [1.0]}, "counts": {"loss": 1}}),
+        ("at", {"sums": {"loss": 1.0}, "counts": {"loss": [1]}}),
+        ("at", {"sums": {"loss": 1.0}, "counts": {}}),
+        ("at", {"sums": {"loss": 1.0}, "counts": {"loss": 0}}),
         ("network", 1),
         ("curves", 3),
+        ("curves", [{}]),
+        ("curves", [dict.fromkeys(("epoch", "step", "lr", "valid_nll", "valid_nll_iw"), "1")]),
+        ("curves", [dict.fromkeys(("epoch", "step", "lr", "valid_nll", "valid_nll_iw"), math.nan)]),
         ("learning_rate", "x"),
     ],
 )
@@ -246,6 +253,40 @@ def test_a_state_with_a_part_of_another_kind_is_passed_over(
     store("a").save(1, {**state, part: {**state[part], **value} if isinstance(value, dict) else value})
     assert trainer().run().failure is None
     assert "is not a state of this version's training" in caplog.text
+
+
+@pytest.mark.parametrize("moment", [[1.0], None, torch.zeros(3), "missing"])
+def test_a_state_with_moments_of_another_kind_is_passed_over(
+    moment: Any, corpus: Corpus, store: Callable[[str], StateStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    def trainer() -> Trainer:
+        asked = train_settings("vae_05", epochs=1, optimizer="adam")
+        return Trainer(asked, corpus.train, corpus.valid, corpus.size, 1, store("a"))
+
+    first = trainer()
+    first.run()
+    state = first.state()
+    kept = state["optimizers"]["main"]["state"][0]
+    assert set(kept) == {"step", "exp_avg", "exp_avg_sq"}
+    kept["exp_avg"] = moment
+    if moment == "missing":
+        del kept["exp_avg"]
+    store("a").save(1, state)
+    assert trainer().run().failure is None
+    assert "is not a state of this version's training (its optimiser has other moments)" in caplog.text
+
+
+def test_a_state_whose_optimiser_has_other_options_is_passed_over(
+    corpus: Corpus, store: Callable[[str], StateStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    def trainer() -> Trainer:
+        return Trainer(train_settings("vae_05", epochs=1), corpus.train, corpus.valid, corpus.size, 1, store("a"))
+
+    state = trainer().state()
+    state["optimizers"]["main"]["param_groups"][0]["lr"] = [0.1]
+    store("a").save(1, state)
+    assert trainer().run().failure is None
+    assert "(its optimiser has another lr)" in caplog.text
 
 
 def test_damaged_states_do_not_push_out_new_ones(store: Callable[[str], StateStore]) -> None:
@@ -438,7 +479,8 @@ def model(tmp_path: Path, corpus: Corpus) -> Path:
 def test_a_model_directory_is_self_contained(model: Path) -> None:
     assert names_in(model) == ["config.json", "model.safetensors", "model_iw.safetensors", "vocabulary.json"]
     best, by_iw = load(model), load(str(model), "iw")
-    assert best.identity == {"dataset": "tiny", "system": "vae_05", "seed": 3, "status": "finished", "failure": None}
+    said = {"dataset": "tiny", "system": "vae_05", "seed": 3, "status": "finished", "failure": None}
+    assert best.identity == {**said, "model_sha256": read_json(model / "config.json")["checksum"]}
     assert best.network is not None
     assert by_iw.network is not None
     weights = best.network.decoder.output.weight
