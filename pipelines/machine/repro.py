@@ -28,6 +28,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from pipelines.machine.outlook import Outlook
 from textvae.command_line import run
 from textvae.config import Grid, GridPoint, Params, TrainGroupSettings
+from textvae.environment import state_root
 from textvae.errors import (
     INTERRUPTED_EXIT_CODE,
     TerminatedError,
@@ -38,7 +39,6 @@ from textvae.errors import (
 )
 from textvae.files import read_json, remove, write_json
 from textvae.progress import duration
-from textvae.state import state_root
 
 RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
@@ -266,13 +266,15 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     """What `main` says; ends the process. `gpu`: whether there is one."""
     started = time.monotonic()
     grid = Params.load(Path("params.yaml")).grid
-    on_gpu = runs_per_gpu > 1 and gpu()
     for dataset in grid.datasets:
         if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
-        if on_gpu:
-            train_side_by_side(grid, dataset, runs_per_gpu)
     stages = to_run(grid.points())
+    untrained = [name for name, cached in stages.items() if name.startswith("train@") and not cached]
+    on_gpu = runs_per_gpu > 1 and bool(untrained) and gpu()
+    if on_gpu:
+        for dataset in grid.datasets:
+            train_side_by_side(grid, dataset, runs_per_gpu)
     whose = {name.partition("@")[2] for name in stages}
     # What is trained side by side on a GPU takes another time than by itself, and is trained by now.
     outlook = Outlook({} if on_gpu else expected(stages), jobs)
