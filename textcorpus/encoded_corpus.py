@@ -3,20 +3,21 @@
 import hashlib
 import heapq
 import json
-import struct
 import tempfile
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from textcorpus.sources import damage_reported
-from textcorpus.splits import SPLITS, Split, keyed_hash
+from textcorpus.blocks import Block, blocks
+from textcorpus.splits import SPLITS, Split
 from textcorpus.statistics import Repetitions, SplitStatistics
 from textvae.config import PreprocessSettings
 from textvae.errors import DataError
@@ -32,7 +33,6 @@ NO_WORDS = UNKNOWN_FORMS | {"<s>", "</s>"}
 """Never in a vocabulary, so encoded as the unknown word: lmplz refuses a text that holds its special words."""
 ROW_GROUP_SENTENCES = 8192
 ROW_GROUP_TOKENS = 1_000_000
-SENTENCES_PER_ADVANCE = 1000
 
 
 def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) -> dict[str, Any]:
@@ -47,7 +47,11 @@ def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) 
     with progress("preprocess", total=total, unit="sentences") as bar:
         text = RawText(raw, settings, bar)
         selection = text.select()
-        words = most_frequent_words(text.kept("train", selection, SplitStatistics()), settings.vocabulary_size)
+        counts: Counter[str] = Counter()
+        for block in text.kept("train", selection, SplitStatistics()):
+            for word, count in block.counts():
+                counts[word] += count
+        words = most_frequent_words(counts, settings.vocabulary_size)
         vocabulary = Vocabulary(words, Tokenizer.of(source["tokenizer"]).description)
         vocabulary.save(corpus / "vocabulary.json")
         statistics, repetitions, digest = encode(text, selection, vocabulary, corpus)
@@ -92,18 +96,14 @@ class RawText:
     def __init__(self, raw: Path, settings: PreprocessSettings, bar: Progress) -> None:
         self.raw, self.settings, self.bar = raw, settings, bar
 
-    def short_enough(self, split: Split, statistics: SplitStatistics) -> Iterator[list[str]]:
-        """The sentences of a split that are neither empty nor longer than `longest`, as words."""
-        path = self.raw / f"{split}.txt"
-        with damage_reported(str(path)), path.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if number % SENTENCES_PER_ADVANCE == 0:
-                    self.bar.advance(SENTENCES_PER_ADVANCE)
-                words = line.removesuffix("\n").split(" ")
-                if self.settings.longest is None or len(words) <= self.settings.longest:
-                    yield words
-                else:
-                    statistics.too_long += 1
+    def short_enough(self, split: Split, statistics: SplitStatistics) -> Iterator[Block]:
+        """The sentences of a split that are not longer than `longest`."""
+        for block in blocks(self.raw / f"{split}.txt"):
+            self.bar.advance(len(block))
+            longest = self.settings.longest
+            short = block if longest is None else block.only(block.lengths_N <= longest)
+            statistics.too_long += len(block) - len(short)
+            yield short
 
     def select(self) -> Selection | None:
         """The selection of `train_sentences` sentences: those with the smallest hashes, whatever their order."""
@@ -111,36 +111,46 @@ class RawText:
         if wanted is None:
             return None
         negated: list[int] = []  # a heap with the largest hash so far in front
-        for words in self.short_enough("train", SplitStatistics()):
-            value = -keyed_hash(" ".join(words), self.settings.seed)
-            if len(negated) < wanted:
-                heapq.heappush(negated, value)
-            else:
-                heapq.heappushpop(negated, value)
+        for block in self.short_enough("train", SplitStatistics()):
+            for value in block.hashes(self.settings.seed).tolist():
+                if len(negated) < wanted:
+                    heapq.heappush(negated, -value)
+                else:
+                    heapq.heappushpop(negated, -value)
         return Selection(-negated[0], negated.count(negated[0])) if len(negated) == wanted else None
 
-    def kept(self, split: Split, selection: Selection | None, statistics: SplitStatistics) -> Iterator[list[str]]:
+    def kept(self, split: Split, selection: Selection | None, statistics: SplitStatistics) -> Iterator[Block]:
         """The sentences of a split that stay, cut to max_length."""
         copies = 0 if selection is None else selection.copies_at_limit
-        for words in self.short_enough(split, statistics):
+        for block in self.short_enough(split, statistics):
             if split == "train" and selection is not None:
-                value = keyed_hash(" ".join(words), self.settings.seed)
-                if value > selection.limit or (value == selection.limit and copies == 0):
-                    statistics.not_selected += 1
-                    continue
-                copies -= value == selection.limit
-            statistics.truncated += len(words) > self.settings.max_length
-            yield words[: self.settings.max_length]
+                hashes_N = block.hashes(self.settings.seed)
+                at_limit_N = hashes_N == selection.limit
+                wanted_N = (hashes_N < selection.limit) | (at_limit_N & (np.cumsum(at_limit_N) <= copies))
+                copies -= int((at_limit_N & wanted_N).sum())
+                statistics.not_selected += len(block) - int(wanted_N.sum())
+                block = block.only(wanted_N)
+            statistics.truncated += int((block.lengths_N > self.settings.max_length).sum())
+            yield block.cut(self.settings.max_length)
 
 
-def most_frequent_words(sentences: Iterable[list[str]], size: int) -> list[str]:
+def most_frequent_words(counts: Mapping[str, int], size: int) -> list[str]:
     """The `size` most frequent words, ties in the order of the words; never one of NO_WORDS."""
-    counts: Counter[str] = Counter()
-    for words in sentences:
-        counts.update(words)
-    for word in NO_WORDS:
-        counts.pop(word, None)
-    return sorted(counts, key=lambda word: (-counts[word], word))[:size]
+    return sorted(counts.keys() - NO_WORDS, key=lambda word: (-counts[word], word))[:size]
+
+
+class Lookup:
+    """A vocabulary's ids of many words at once."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        words = [*vocabulary.words, *UNKNOWN_FORMS]
+        self._words, self._known = pa.array(words, pa.string()), len(vocabulary.words)
+        self._ids = np.array([*vocabulary.encode(words), UNK], np.int32)
+
+    def __call__(self, tokens_T: pa.StringArray) -> tuple[npt.NDArray[np.int32], int]:
+        """The ids, and how many of the words were unknown already as they came."""
+        places_T = pc.index_in(tokens_T, value_set=self._words).fill_null(len(self._words)).to_numpy()
+        return self._ids[places_T], int(((self._known <= places_T) & (places_T < len(self._words))).sum())
 
 
 def encode(
@@ -151,20 +161,29 @@ def encode(
     Raises DataError for a split of which too little stays.
     """
     statistics = {split: SplitStatistics() for split in SPLITS}
+    lookup = Lookup(vocabulary)
     digest = hashlib.sha256("\n".join(vocabulary.words).encode())
     with tempfile.TemporaryDirectory(prefix="textvae-preprocess-") as folder, Repetitions(Path(folder)) as repetitions:
         for split in SPLITS:
             digest.update(f"\0{split}\0".encode())
             with ParquetSplit(corpus / f"{split}.parquet", text.settings.dataset, split) as output:
-                for words in text.kept(split, selection, statistics[split]):
-                    ids = vocabulary.encode(words)
-                    output.add(ids)
-                    statistics[split].add(ids.count(UNK), sum(word in UNKNOWN_FORMS for word in words), len(ids))
-                    content = struct.pack(f"<{len(ids) + 1}i", len(ids), *ids)
-                    digest.update(content)
-                    repetitions.add(split, content)
+                for block in text.kept(split, selection, statistics[split]):
+                    ids_T, came_unknown = lookup(block.tokens_T)
+                    output.add(ids_T, block.lengths_N)
+                    statistics[split].add(int((ids_T == UNK).sum()), came_unknown, block.lengths_N)
+                    contents = contents_of(ids_T, block.lengths_N)
+                    digest.update(b"".join(contents))
+                    repetitions.add(split, contents)
             refuse_too_few(split, statistics[split].sentences, text.raw / f"{split}.txt")
         return statistics, repetitions.summary(), digest.hexdigest()
+
+
+def contents_of(ids_T: npt.NDArray[np.int32], lengths_N: npt.NDArray[np.int64]) -> list[bytes]:
+    """Of each sentence the bytes that the corpus's hash is made of: its length and its ids, 32 bits each."""
+    ends_N = np.cumsum(lengths_N)
+    all_of_them = np.insert(ids_T, ends_N - lengths_N, lengths_N).astype("<i4").tobytes()
+    ends = (4 * (ends_N + np.arange(1, len(ends_N) + 1))).tolist()
+    return [all_of_them[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def refuse_too_few(split: Split, sentences: int, path: Path) -> None:
@@ -185,24 +204,31 @@ class ParquetSplit:
         identity = json.dumps({"dataset": dataset, "split": split}, sort_keys=True)
         self._schema = pa.schema([("tokens", pa.list_(pa.int32()))], metadata={"textvae": identity})
         self._writer = pq.ParquetWriter(path, self._schema)
-        self._ids, self._offsets = array("i"), array("i", [0])
+        self._ids_T, self._lengths_N = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
     def __enter__(self) -> "ParquetSplit":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write_row_group()
+        if len(self._lengths_N):
+            self._write_row_group(len(self._lengths_N))
         self._writer.close()
 
-    def add(self, ids: list[int]) -> None:
-        """Write one sentence."""
-        self._ids.extend(ids)
-        self._offsets.append(len(self._ids))
-        if len(self._offsets) > ROW_GROUP_SENTENCES or len(self._ids) >= ROW_GROUP_TOKENS:
-            self._write_row_group()
+    def add(self, ids_T: npt.NDArray[np.int32], lengths_N: npt.NDArray[np.int64]) -> None:
+        """Write sentences, given as the ids of all of them and the length of each."""
+        self._ids_T = np.concatenate([self._ids_T, ids_T])
+        self._lengths_N = np.concatenate([self._lengths_N, lengths_N])
+        while len(self._lengths_N) >= (full := self._sentences_of_a_row_group()):
+            self._write_row_group(full)
 
-    def _write_row_group(self) -> None:
-        if len(self._offsets) > 1:
-            tokens = pa.ListArray.from_arrays(pa.array(self._offsets, pa.int32()), pa.array(self._ids, pa.int32()))
-            self._writer.write_table(pa.Table.from_arrays([tokens], schema=self._schema))
-            self._ids, self._offsets = array("i"), array("i", [0])
+    def _sentences_of_a_row_group(self) -> int:
+        """How many of the sentences at hand fill one; more than there are where they do not."""
+        tokens_N = np.cumsum(self._lengths_N[:ROW_GROUP_SENTENCES])
+        return min(ROW_GROUP_SENTENCES, int(np.searchsorted(tokens_N, ROW_GROUP_TOKENS)) + 1)
+
+    def _write_row_group(self, sentences: int) -> None:
+        offsets = np.concatenate([[0], np.cumsum(self._lengths_N[:sentences])])
+        ids_T, self._ids_T = np.split(self._ids_T, [offsets[-1]])
+        tokens = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(ids_T))
+        self._writer.write_table(pa.Table.from_arrays([tokens], schema=self._schema))
+        self._lengths_N = self._lengths_N[sentences:]

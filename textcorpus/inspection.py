@@ -152,7 +152,7 @@ def print_vocabulary(words: dict[str, Counter[str]]) -> None:
     different = len(words["train"])
     print(f"\nVocabulary: {different:,} different words in train, {once:,} of them once; share of all words known:\n")
     print(f"  {'size':>8}  {'train':>7}  {'valid':>7}")
-    ranked = most_frequent_words(([word] * count for word, count in words["train"].items()), max(SIZES))
+    ranked = most_frequent_words(words["train"], max(SIZES))
     for size in [size for size in SIZES if size < different] + [different] * (different <= max(SIZES)):
         known = ranked[:size]
         shares = (sum(words[split][word] for word in known) / words[split].total() for split in ("train", "valid"))

@@ -12,14 +12,14 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
-def keyed_hash(text: str, seed: int) -> int:
+def keyed_hash(text: bytes, seed: int) -> int:
     """A 64-bit hash of a text and a seed: random draws that do not depend on the order or on what else there is."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=str(seed).encode()).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=str(seed).encode()).digest(), "big")
 
 
 def split_of_sentence(words: list[str], valid: float, test: float, seed: int) -> Split:
     """The split of one sentence, drawn by its hash with the given probabilities: equal sentences land together."""
-    position = keyed_hash(" ".join(words), seed) / 2**64
+    position = keyed_hash(" ".join(words).encode(), seed) / 2**64
     if position < valid:
         return "valid"
     return "test" if position < valid + test else "train"
@@ -34,7 +34,7 @@ def documents_held_out(documents: Sequence[str | int], valid: float, test: float
     if total < 3:
         raise DataError(f"{total} document(s) cannot be split into three; choose `split_by: line` or name `splits`")
     n_valid, n_test = max(1, round(total * valid)), max(1, round(total * test))
-    chosen = nsmallest(n_valid + n_test, documents, key=lambda document: keyed_hash(str(document), seed))
+    chosen = nsmallest(n_valid + n_test, documents, key=lambda document: keyed_hash(str(document).encode(), seed))
     return {document: "test" if rank < n_test else "valid" for rank, document in enumerate(chosen)}
 
 

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from textcorpus.splits import SPLITS, Split
 
@@ -33,13 +36,14 @@ class SplitStatistics:
     """Sentences left out for not being among the `train_sentences`."""
     lengths: Counter[int] = field(default_factory=Counter)
 
-    def add(self, unknown: int, came_unknown: int, length: int) -> None:
-        """Count a sentence with this many unknown words, and this many of them unknown in the text already."""
-        self.sentences += 1
-        self.tokens += length
+    def add(self, unknown: int, came_unknown: int, lengths_N: npt.NDArray[np.int64]) -> None:
+        """Count sentences that have this many unknown words, and this many of them unknown in the text already."""
+        lengths = Counter(lengths_N.tolist())
+        self.sentences += len(lengths_N)
+        self.tokens += sum(length * count for length, count in lengths.items())
         self.came_unknown += came_unknown
         self.out_of_vocabulary += unknown - came_unknown
-        self.lengths[length] += 1
+        self.lengths.update(lengths)
 
     def summary(self) -> dict[str, Any]:
         """The statistics as JSON; lengths in tokens, EOS not counted."""
@@ -93,31 +97,31 @@ class Repetitions:
         for file in self._files:
             file.close()
 
-    def add(self, split: Split, ids: bytes) -> None:
-        """Count a sentence, given as the bytes of its ids."""
-        digest = hashlib.blake2b(ids, digest_size=DIGEST_BYTES).digest()
-        self._files[digest[0] % BUCKETS].write(bytes([SPLITS.index(split)]) + digest)
+    def add(self, split: Split, contents: Iterable[bytes]) -> None:
+        """Count sentences, given as bytes: of their ids, say."""
+        mark, files, blake2b = bytes([SPLITS.index(split)]), self._files, hashlib.blake2b
+        for content in contents:
+            digest = blake2b(content, digest_size=DIGEST_BYTES).digest()
+            files[digest[0] % BUCKETS].write(mark + digest)
 
     def summary(self) -> dict[str, dict[str, int]]:
         """`within`: how often a sentence repeats one of its own split. `across`: how often it is in another one too."""
         for file in self._files:
             file.flush()
-        within: Counter[str] = Counter()
-        across: Counter[str] = Counter()
+        within: dict[str, int] = dict.fromkeys(SPLITS, 0)
+        across = {f"{split}_in_{other}": 0 for n, split in enumerate(SPLITS) for other in SPLITS[:n]}
         for path in self._paths:
-            counts = bucket_counts(path)
-            for split, own in counts.items():
-                within[split] += sum(own.values()) - len(own)
-            for split, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
-                shared = counts[split].keys() & counts[other].keys()
-                across[f"{split}_in_{other}"] += sum(counts[split][digest] for digest in shared)
-        return {"within": dict(within), "across": dict(across)}
+            counts = Counter(records(path))
+            for record, count in counts.items():
+                number, digest = record[0], record[1:]
+                within[SPLITS[number]] += count - 1
+                for other in range(number):
+                    if bytes([other]) + digest in counts:
+                        across[f"{SPLITS[number]}_in_{SPLITS[other]}"] += count
+        return {"within": within, "across": across}
 
 
-def bucket_counts(path: Path) -> dict[str, Counter[bytes]]:
-    """How often each hash of a bucket occurs, by split."""
-    counts: dict[str, Counter[bytes]] = {split: Counter() for split in SPLITS}
-    with path.open("rb") as stream:
-        while record := stream.read(1 + DIGEST_BYTES):
-            counts[SPLITS[record[0]]][record[1:]] += 1
-    return counts
+def records(path: Path) -> Iterator[bytes]:
+    """What is in a bucket: of each sentence the number of its split, then its hash."""
+    content, size = path.read_bytes(), 1 + DIGEST_BYTES
+    return (content[start : start + size] for start in range(0, len(content), size))

@@ -119,5 +119,5 @@ def raw_facts(raw: Path) -> tuple[dict[str, Counter[str]], Counter[int], dict[st
                     sentence = line.removesuffix("\n").split(" ")
                     words[split].update(sentence)
                     lengths[len(sentence)] += 1
-                    repetitions.add(split, line.encode())
+                    repetitions.add(split, [line.encode()])
         return words, lengths, repetitions.summary()

@@ -22,10 +22,10 @@ from typing import Any
 
 from textvae.checkpoint import load_state, save_state
 from textvae.config import TrainSettings
+from textvae.environment import minutes_from_environment, state_root
 from textvae.errors import (
     DataError,
     KeyboardStopError,
-    SettingsError,
     StoppedError,
     TerminatedError,
     TimeLimitError,
@@ -38,25 +38,6 @@ STATES_KEPT = 2
 OUTCOME = "outcome.safetensors"
 DEFAULT_CHECKPOINT_MINUTES = 10.0
 log = logging.getLogger(__name__)
-
-
-def state_root() -> Path:
-    """$TEXTVAE_STATE, else `.state` at the project's root."""
-    return Path(os.environ.get("TEXTVAE_STATE") or Path(__file__).resolve().parent.parent / ".state")
-
-
-def minutes_from_environment(name: str, default: float | None) -> float | None:
-    """A positive number of minutes from an environment variable. Raises SettingsError for anything else."""
-    text = os.environ.get(name)
-    if not text:
-        return default
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = -1.0
-    if not 0 < minutes < float("inf"):
-        raise SettingsError(f"${name} is {text!r}: give a positive number of minutes")
-    return minutes
 
 
 def training_fingerprint(settings: TrainSettings, corpus_sha256: str, seed: int) -> str:

@@ -1,15 +1,19 @@
-"""How long a training would take on this machine: a second of steps of each system, extrapolated. Needs torch."""
+"""How long a training would take on this machine: a second of steps of each system, extrapolated. Needs torch.
+
+And what decoding a sentence and sampling a word take, from which the rest of a run follows.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from textvae.config import Params, TrainSettings
+from textvae.config import Params, SamplingSettings, TrainSettings
 from textvae.corpus import Sentences, hashed_subset
 from textvae.device import resolve_device
 from textvae.errors import SettingsError, StoppedError
+from textvae.generation import prior_samples
 from textvae.inference import validation
 from textvae.objectives import alternatives, checked
 from textvae.state import StopRequest
@@ -20,7 +24,9 @@ SECONDS = 1.0
 FEWEST_STEPS = 4
 FEWEST_BATCHES = 4
 """In an epoch: with fewer there is nothing to time."""
-VALIDATION_SENTENCES, IW_SENTENCES = 200, 5
+VALIDATION_SENTENCES, IW_SENTENCES = 100, 5
+SAMPLED = SamplingSettings(sentences=512, max_length=4)
+"""A network that has learned nothing hardly ever ends a sentence."""
 SEED = 1
 
 
@@ -36,6 +42,9 @@ class Estimate:
     epoch_seconds: float
     validation_seconds: float
     """After every epoch."""
+    decoding_seconds: float
+    """Of one sentence with one code, its loss only; a posterior and what a validation computes besides are in it."""
+    sampled_words_per_second: float
     trainings: int
     """More than one where a setting is a list to select from."""
 
@@ -48,41 +57,54 @@ class Estimate:
 class Enough(StopRequest):
     """Stops a training before its first epoch's end, and remembers when each step began."""
 
-    def __init__(self, steps: int, clock: Callable[[], float]) -> None:
-        self.steps, self.clock = steps, clock
+    def __init__(self, steps: int, seconds: float, clock: Callable[[], float]) -> None:
+        self.steps, self.seconds, self.clock = steps, seconds, clock
         self.times: list[float] = []
 
     def reason(self) -> StoppedError | None:
-        """An error once enough is measured: SECONDS and FEWEST_STEPS, or all steps but the epoch's last."""
+        """An error once enough is measured: so many seconds and FEWEST_STEPS, or all steps but the epoch's last."""
         self.times.append(self.clock())
         timed = len(self.times) - 2
-        enough = timed >= FEWEST_STEPS and self.times[-1] - self.times[1] >= SECONDS
+        enough = timed >= FEWEST_STEPS and self.times[-1] - self.times[1] >= self.seconds
         return StoppedError("measured") if enough or timed >= self.steps - 2 else None
 
 
-def estimates(params: Params, dataset: str, corpus: Path, vocabulary_size: int) -> Iterator[Estimate]:
-    """One for each system of the grid, with the settings that `params` has for `dataset`, on an encoded corpus.
+def estimates(
+    params: Params,
+    dataset: str,
+    corpus: Path,
+    vocabulary_size: int,
+    systems: Sequence[str] | None = None,
+    seconds: float | None = None,
+) -> Iterator[Estimate]:
+    """One for each of `systems` (of the grid's), with the settings that `params` has for `dataset`, on an encoded
+    corpus, each measured for `seconds` (SECONDS) of steps.
 
     Raises SettingsError for settings that a system refuses.
     """
     train, valid = (Sentences.load(corpus / f"{split}.parquet", vocabulary_size) for split in ("train", "valid"))
-    for system in params.grid.systems:
+    for system in params.grid.systems if systems is None else systems:
         merged = params.settings(dataset, system)
         objectives = alternatives(checked(merged.objective, merged.training))[1]
         settings = TrainSettings(
             dataset=dataset, system=system, model=merged.model, training=merged.training, objective=objectives[0]
         )
-        yield estimate(settings, train, valid, vocabulary_size, len(objectives))
+        yield estimate(settings, train, valid, vocabulary_size, len(objectives), seconds)
 
 
 def estimate(
-    settings: TrainSettings, train: Sentences, valid: Sentences, vocabulary_size: int, trainings: int = 1
+    settings: TrainSettings,
+    train: Sentences,
+    valid: Sentences,
+    vocabulary_size: int,
+    trainings: int = 1,
+    seconds: float | None = None,
 ) -> Estimate:
-    """Measure one system: the first steps of a training, and a validation of a part of `valid`."""
+    """Measure one system: the first steps of a training, a validation of a part of `valid`, and a few samples."""
     batches = -(-len(train) // settings.training.batch_size)
     # one thread's own time does not depend on what else runs; what a GPU does is seen by the wall clock only
     clock = time.process_time if resolve_device(settings.training.device).type == "cpu" else time.perf_counter
-    enough = Enough(batches, clock)
+    enough = Enough(batches, SECONDS if seconds is None else seconds, clock)
     trainer = Trainer(settings, train, valid, vocabulary_size, SEED, stop=enough)
     with suppress(StoppedError):
         trainer.run()
@@ -94,7 +116,10 @@ def estimate(
     sample = valid.subset(hashed_subset(valid, VALIDATION_SENTENCES, "inspect"))
     started = clock()
     validation(trainer.network, sample, SEED, IW_SENTENCES, settings.training.iw_samples)
-    seconds = clock() - started
+    validating = clock() - started
+    started = clock()
+    words = sum(samples.sentences.target_tokens for samples in prior_samples(trainer.network, SAMPLED, SEED))
+    sampling = clock() - started
     # a validation decodes each sentence once, and some of them `iw_samples` times
     codes = 1 if trainer.network.kind == "lstm_lm" else settings.training.iw_samples
     decoded, all_decoded = (
@@ -107,6 +132,8 @@ def estimate(
         tokens_per_second=rate,
         epochs=settings.training.epochs,
         epoch_seconds=train.target_tokens / rate,
-        validation_seconds=seconds * all_decoded / decoded,
+        validation_seconds=validating * all_decoded / decoded,
+        decoding_seconds=validating / decoded,
+        sampled_words_per_second=words / max(sampling, 1e-9),
         trainings=trainings,
     )

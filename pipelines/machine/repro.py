@@ -4,6 +4,7 @@
 the report.
 """
 
+import json
 import logging
 import os
 import re
@@ -19,12 +20,15 @@ from typing import Annotated
 
 import typer
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 
+from pipelines.machine.outlook import Outlook
 from textvae.command_line import run
 from textvae.config import Grid, GridPoint, Params, TrainGroupSettings
+from textvae.environment import state_root
 from textvae.errors import (
     INTERRUPTED_EXIT_CODE,
     TerminatedError,
@@ -35,7 +39,6 @@ from textvae.errors import (
 )
 from textvae.files import read_json, remove, write_json
 from textvae.progress import duration
-from textvae.state import state_root
 
 RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
@@ -43,6 +46,8 @@ LOCK_RETRIES = 20
 KILLED = re.compile(r"exited with (-9|137)\b")
 """What dvc says of a step that was killed."""
 RECENT_LINES = 40
+FORECAST_SECONDS = 60.0
+"""After which the estimate is done without: a step at the paper's size takes long on a CPU."""
 FAILED, NOTHING_FINISHED = 1, 2
 STOPPED = (TimeLimitError.exit_code, INTERRUPTED_EXIT_CODE, TerminatedError.exit_code)
 
@@ -93,17 +98,32 @@ def repository() -> Iterator[Repo]:
         raise UnavailableError(f"dvc: {one_line(error)}: run this in the project's folder") from None
 
 
+def to_run(points: Iterable[GridPoint]) -> dict[str, bool]:
+    """The runs' stages that are not up to date -> whether dvc would take what they write from its cache.
+
+    Where another dvc is at work, whatever it does: all, to be run.
+    """
+    names = [f"{stage}@{point.name}" for point in points for stage in RUN_STAGES]
+    with repository() as repo:
+        try:
+            outdated = set(repo.status(targets=names))
+        except LockError:
+            return dict.fromkeys(names, False)
+        stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
+        return {name: in_cache(repo, stages[name]) for name in names if name in outdated}
+
+
 def to_train(points: Iterable[GridPoint]) -> list[GridPoint]:
     """The runs that `dvc repro` would train: not up to date, nor in dvc's cache from an earlier time."""
-    names = {f"train@{point.name}": point for point in points}
-    with repository() as repo:
-        outdated = set(repo.status(targets=list(names)))
-        stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
-        return [point for name, point in names.items() if name in outdated and not in_cache(repo, stages[name])]
+    points = list(points)
+    stages = to_run(points)
+    return [point for point in points if stages.get(f"train@{point.name}") is False]
 
 
 def in_cache(repo: Repo, stage: Stage) -> bool:
     """Whether dvc has what the stage would write from an earlier time, and would take that."""
+    if not all(dep.exists for dep in stage.deps):  # what it reads is not there yet
+        return False
     if not stage.deps_cached():
         stage.save_deps()  # in memory, as everything here
         for out in stage.outs:  # dvc.lock knows what came of other inputs
@@ -152,8 +172,26 @@ def gpu_is_here() -> bool:
     return torch.cuda.is_available()
 
 
-def run_all(grid: Grid, jobs: int) -> list[str]:
-    """Bring every run up to date, `jobs` at a time. Returns the names of those that failed."""
+def expected(stages: dict[str, bool]) -> dict[str, float]:
+    """Seconds that the runs of which stages are to be run would take by themselves; none where that cannot be measured.
+
+    Where a training comes from dvc's cache, so does most likely what was made of it.
+    """
+    cached = {name.partition("@")[2] for name, found in stages.items() if found and name.startswith("train@")}
+    names = [name for name, found in stages.items() if not found and name.partition("@")[2] not in cached]
+    if not names:
+        return {}
+    command = [sys.executable, "-m", "pipelines.machine.forecast", *names]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=FORECAST_SECONDS)
+        return {str(name): float(seconds) for name, seconds in json.loads(said.stdout).items()}
+    except (subprocess.SubprocessError, ValueError):
+        print("how long this will take could not be measured")
+        return {}
+
+
+def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
+    """Bring runs up to date, `jobs` at a time. Returns the names of those that failed."""
     failed: list[str] = []
     lock = threading.Lock()
     logs = state_root() / "logs"
@@ -162,15 +200,19 @@ def run_all(grid: Grid, jobs: int) -> list[str]:
     def one(name: str) -> None:
         log = logs / f"{name}.log"
         log.unlink(missing_ok=True)
+        with lock:
+            outlook.begin(name)
         code = dvc(["repro", "--single-item", *(f"{stage}@{name}" for stage in RUN_STAGES)], f"[{name}] ", log)
+        with lock:
+            if said := outlook.end(name):
+                print(said, flush=True)
+            if code != 0:
+                failed.append(name)
         if code == 0:
             log.unlink()
-        else:
-            with lock:
-                failed.append(name)
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(one, point.name) for point in grid.points()]
+        futures = [pool.submit(one, point.name) for point in points]
         try:
             wait(futures)
         except KeyboardInterrupt:  # the trainings have received it too, and save their states
@@ -203,8 +245,9 @@ def main(
 ) -> None:
     """Bring the whole experiment up to date: corpora, then all runs side by side, then the report.
 
-    On a machine with a GPU the runs of a data set are first trained side by side, in one process
-    (`components.train_group`); their stages then write out what came of it.
+    Before the runs begin a line says how long they will take here, by a few steps of each system measured then, and
+    after each run one what is left. On a machine with a GPU the runs of a data set are first trained side by side, in
+    one process (`components.train_group`); their stages then write out what came of it.
 
     Exit code 0: everything is up to date. 1: some runs failed; the report shows which, their output is in .state/logs.
     2: a corpus could not be made. 74: a folder cannot be written. 130: interrupted; trainings have saved their states.
@@ -226,9 +269,18 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     for dataset in grid.datasets:
         if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
-        if runs_per_gpu > 1 and gpu():
+    stages = to_run(grid.points())
+    untrained = [name for name, cached in stages.items() if name.startswith("train@") and not cached]
+    on_gpu = runs_per_gpu > 1 and bool(untrained) and gpu()
+    if on_gpu:
+        for dataset in grid.datasets:
             train_side_by_side(grid, dataset, runs_per_gpu)
-    failed = run_all(grid, jobs)
+    whose = {name.partition("@")[2] for name in stages}
+    # What is trained side by side on a GPU takes another time than by itself, and is trained by now.
+    outlook = Outlook({} if on_gpu else expected(stages), jobs)
+    if said := str(outlook):
+        print(said, flush=True)
+    failed = run_all([point for point in grid.points() if point.name in whose], jobs, outlook)
     if failed:
         remove_outdated(failed)
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.

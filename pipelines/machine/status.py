@@ -11,6 +11,7 @@ from components.settings import of_corpus, of_run
 from pipelines.machine.repro import RUN_STAGES, repository
 from textvae.command_line import run
 from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
+from textvae.environment import state_root
 from textvae.errors import exit_codes
 from textvae.files import read_json
 from textvae.locks import alive
@@ -18,7 +19,7 @@ from textvae.objectives import alternatives
 from textvae.progress import duration
 from textvae.provenance import imported_by
 from textvae.records import CorpusFile, ModelConfig, TrainingProgress, read_record
-from textvae.state import StateStore, state_root, training_fingerprint
+from textvae.state import StateStore, training_fingerprint
 
 FILLED_IN = {"sha256", "version"}
 """What the settings of fetch get from the text, where params.yaml does not give it."""

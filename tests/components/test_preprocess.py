@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from components.preprocess import preprocess
+from textcorpus import blocks
 from textcorpus import encoded_corpus as module
 from textcorpus.statistics import histogram, quantile
 from textvae.config import PreprocessSettings
@@ -191,8 +192,23 @@ def test_parquet_says_what_it_is_and_comes_in_bounded_row_groups(
     assert json.loads(files["valid"].schema_arrow.metadata[b"textvae"]) == {"dataset": "mine", "split": "valid"}
 
 
-def test_a_corpus_is_not_held_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{}, {"train_sentences": 100, "longest": 4, "max_length": 2}])
+def test_where_a_block_of_text_ends_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int]
+) -> None:
+    texts = {"train": numbered(40) * 3 + "é <unk> \u2028 y z\n" * 5, "valid": numbered(9), "test": "a b\n" * 3 + "a\n"}
+    encoded(tmp_path, texts, vocabulary_size=20, **changed)
+    whole = {file.name: file.read_bytes() for file in (tmp_path / "corpus").iterdir()}
+    for size in (1, 7, 64):
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+        asked = PreprocessSettings(dataset="mine", vocabulary_size=20, **changed)
+        preprocess(raw=tmp_path / "raw", settings=asked, corpus=tmp_path / "corpus")
+        assert {file.name: file.read_bytes() for file in (tmp_path / "corpus").iterdir()} == whole
+
+
+def test_a_corpus_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded(tmp_path / "first", TEXT)  # what is imported on the way does not count
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**14)
     texts = {"train": "one sentence of seven words is this\n" * 30_000, "valid": "a\n" * 2, "test": "a\n" * 2}
     fetched(tmp_path, **three_splits(tmp_path / "in", *(texts[split].encode() for split in SPLITS)))
     tracemalloc.start()

@@ -46,6 +46,7 @@ class Finished(NamedTuple):
 
     project: Path
     imports: Path
+    said: str
 
 
 def run(project: Path, *command: str, code: int = 0, **variables: str) -> str:
@@ -86,8 +87,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     write_params(project, PARAMS)
     (imports / "sitecustomize.py").write_text(LISTS_IMPORTS)
     path = f"{project}:{imports}"
-    run(project, "pipelines.machine.repro", "--jobs", "2", PYTHONPATH=path, LISTED_IMPORTS=str(imports))
-    return Finished(project, imports)
+    said = run(project, "pipelines.machine.repro", "--jobs", "2", PYTHONPATH=path, LISTED_IMPORTS=str(imports))
+    return Finished(project, imports, said)
 
 
 def copied(finished: Finished, folder: Path) -> Path:
@@ -185,7 +186,9 @@ def sha256(file: Path) -> str:
 
 
 def test_a_second_repro_does_nothing(project: Path) -> None:
-    assert stages_run(run(project, "dvc", "repro")) == set()
+    said = run(project, "pipelines.machine.repro")
+    assert stages_run(said) == set()
+    assert not re.search(r"^\[tiny-|to make|could not", said, re.MULTILINE), "no dvc for each run, nothing measured"
 
 
 def test_editing_one_systems_file_retrains_that_system_only_and_to_the_same_bytes(project: Path) -> None:
@@ -296,6 +299,16 @@ def broken(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Brok
 
 def test_editing_a_systems_settings_reruns_that_system_only(broken: Broken) -> None:
     assert stages_run(broken.said) == {"settings", "report", "train@tiny-vae_mine-1"} | of_run("vae_05")
+
+
+def test_how_long_it_takes_is_said_before_and_after_each_run_and_no_failure_of_measuring_it_stops_the_runs(
+    finished: Finished, broken: Broken
+) -> None:
+    assert re.search(
+        r"^3 runs to make, 2 at a time: about \d+:\d\d at most, if nothing else", finished.said, re.MULTILINE
+    )
+    assert re.findall(r"^(\d of \d) made", finished.said, re.MULTILINE) == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "how long this will take could not be measured\n" in broken.said  # the first steps of vae_05 diverge
 
 
 def test_a_run_that_fails_stops_no_other_and_shows_in_the_report(broken: Broken) -> None:

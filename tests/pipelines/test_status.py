@@ -247,6 +247,7 @@ def test_make_repro_says_what_it_may_not_write(
     write_params(folder, PARAMS)
     (folder / "state").write_text("a file, where a folder should be")
     monkeypatch.setattr(repro, "dvc", lambda *_: 0)
+    monkeypatch.setattr(repro, "to_run", lambda points: {})
     with the_error(capsys, 74, "state", "put that right"):
         repro.main(jobs=1, runs_per_gpu=1)
 
@@ -289,6 +290,7 @@ def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
         return int(log is not None)
 
     monkeypatch.setattr(repro, "dvc", failing)
+    monkeypatch.setattr(repro, "to_run", lambda points: {f"train@{point.name}": True for point in points})
     monkeypatch.setattr(repro, "remove_outdated", lambda names: None)
     with pytest.raises(SystemExit) as ended:
         repro.main(jobs=1, runs_per_gpu=1)

@@ -31,6 +31,7 @@ from torch import Tensor
 from components.train import train, write_model
 from textvae import checkpoint
 from textvae.checkpoint import checksum, load, load_state, save_state, write_tensors
+from textvae.environment import state_root
 from textvae.errors import (
     DataError,
     KeyboardStopError,
@@ -44,7 +45,7 @@ from textvae.errors import (
 from textvae.files import json_text, read_json, write_json
 from textvae.networks import Network
 from textvae.records import MODEL_VERSION
-from textvae.state import StateStore, StopRequest, curve_lines, state_root, stop_request
+from textvae.state import StateStore, StopRequest, curve_lines, stop_request
 from textvae.training import Outcome, Trainer
 
 
