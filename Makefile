@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := $(VENV)/.ready
 
-.PHONY: help setup repro sweep paper test test-isa faults fuzz upgrade check status publish ui clean-state
+.PHONY: help setup repro sweep paper test test-isa bench faults fuzz upgrade check status publish ui clean-state
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -64,6 +64,9 @@ test-isa: $(READY) ## the numeric tests under another instruction set (ISA=defau
 	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
 	  python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(NUMERIC:%=tests/textvae/test_%.py) \
 	  tests/components/test_examples.py
+
+bench: $(READY)  ## the project's speed beside a plain reference's and the processor's limit, one table in 10 minutes
+	@OMP_NUM_THREADS=1 python -m benchmarks $(FLAGS)
 
 faults: $(READY) ## kills, full disks, spoilt files: is anything lost? Hours; it goes on where it stopped (FLAGS='--minutes 10')
 	OMP_NUM_THREADS=1 python -m tests.fault_injection $(FLAGS)

@@ -1,15 +1,20 @@
 """fetch and preprocess on made text of any size: seconds, sentences a second, peak memory. Memory should not grow."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
+from benchmarks.sizes import Plan
+from benchmarks.timing import Row
 from textvae.command_line import run
 
 WORDS, MEAN_LENGTH, LONGEST = 40_000, 10, 60
@@ -31,18 +36,40 @@ def write_text(path: Path, sentences: int) -> None:
             output.write("\n".join(lines) + "\n")
 
 
-def measured(step: str, folder: Path, *options: str) -> None:
-    """Run a step and print what its timings file says."""
+def measured(step: str, folder: Path, *options: str) -> float:
+    """Run a step and print what its timings file says. Returns sentences a second."""
     timings = folder / f"{step}.json"
     command = [sys.executable, "-m", f"components.{step}", *options, "--timings", str(timings)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     said = json.loads(timings.read_text())
     sentences = sum(json.loads((folder / "raw/source.json").read_text())["sentences"].values())
+    rate: float = sentences / said["wall_s"]
     print(
-        f"{step}: {sentences:,} sentences in {said['wall_s']:.0f} s, {sentences / said['wall_s']:,.0f} sentences/s, "
+        f"{step}: {sentences:,} sentences in {said['wall_s']:.0f} s, {rate:,.0f} sentences/s, "
         f"peak memory {said['peak_rss_mb']:.0f} MB",
         flush=True,
     )
+    return rate
+
+
+def made(sentences: int) -> dict[str, float]:
+    """Both steps on so many made sentences: how many a second."""
+    with tempfile.TemporaryDirectory(prefix="textvae-benchmark-") as scratch:
+        folder = Path(scratch)
+        write_text(folder / "text.txt", sentences)
+        source = {"dataset": "made", "path": str(folder / "text.txt"), "tokenizer": "spaces"}
+        fetched = measured("fetch", folder, "--settings", json.dumps(source), "--raw", str(folder / "raw"))
+        options = ["--raw", str(folder / "raw"), "--corpus", str(folder / "corpus")]
+        return {
+            "fetch": fetched,
+            "preprocess": measured("preprocess", folder, *options, "--settings", '{"dataset": "made"}'),
+        }
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Both steps, once; the start of Python, the processor's waiting and the disk are in it."""
+    for step, rate in made(plan.amounts.preprocessed).items():
+        yield Row(f"{step}, sentences/s", [rate])
 
 
 def main(
@@ -54,13 +81,7 @@ def main(
     Examples:
       python -m benchmarks.preprocess 10000000
     """
-    with tempfile.TemporaryDirectory(prefix="textvae-benchmark-") as scratch:
-        folder = Path(scratch)
-        write_text(folder / "text.txt", sentences)
-        source = {"dataset": "made", "path": str(folder / "text.txt"), "tokenizer": "spaces"}
-        measured("fetch", folder, "--settings", json.dumps(source), "--raw", str(folder / "raw"))
-        options = ["--raw", str(folder / "raw"), "--corpus", str(folder / "corpus")]
-        measured("preprocess", folder, *options, "--settings", '{"dataset": "made"}')
+    made(sentences)
 
 
 if __name__ == "__main__":

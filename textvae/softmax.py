@@ -1,17 +1,21 @@
 """The output layer and its cross-entropy in one function, in chunks of rows: the full logits never exist.
 
 The softmax is two thirds of a training step and its logits most of the memory. Here the gradient is formed in the
-forward pass, where there will be a backward one. Shapes: R rows (token positions), H hidden, V classes.
+forward pass, where there will be a backward one. Shapes: R rows (token positions), H hidden, V classes, C rows of a
+chunk.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK_ROWS = 1024
+_kept = threading.local()
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -25,10 +29,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_rows, needs_weight, *_ = ctx.needs_input_grad
         grad_rows_RH = torch.empty_like(rows_RH) if needs_rows else None
         grad_weight_VH = torch.zeros_like(weight_VH) if needs_weight else None
-        for chunk in _chunks(rows_RH):
-            rows, logits, targets = rows_RH[chunk], rows_RH[chunk] @ weight_VH.T, targets_R[chunk, None]
-            losses_R[chunk] = _cross_entropy(logits, targets)
-            residual = torch.softmax(logits, dim=1)  # d loss / d logits = softmax - one-hot
+        for chunk, logits_CV, spare_CV in _chunks(rows_RH, weight_VH):
+            rows, targets = rows_RH[chunk], targets_R[chunk, None]
+            losses_R[chunk] = _cross_entropy(logits_CV, targets, spare_CV)
+            residual = torch.softmax(logits_CV, dim=1, out=spare_CV)  # d loss / d logits = softmax - one-hot
             residual.scatter_add_(1, targets, residual.new_full(targets.shape, -1.0))
             if grad_rows_RH is not None:
                 torch.mm(residual, weight_VH, out=grad_rows_RH[chunk])
@@ -66,17 +70,36 @@ def linear_cross_entropy(
         )
         return total, losses_R
     losses_R = rows_RH.new_empty(len(rows_RH))
-    for chunk in _chunks(rows_RH):
-        losses_R[chunk] = _cross_entropy(rows_RH[chunk] @ weight_VH.T, targets_R[chunk, None])
+    for chunk, logits_CV, spare_CV in _chunks(rows_RH, weight_VH):
+        losses_R[chunk] = _cross_entropy(logits_CV, targets_R[chunk, None], spare_CV)
     if mask_R is not None:
         losses_R *= mask_R
     return losses_R.sum(), losses_R
 
 
-def _chunks(rows_RH: Tensor) -> list[slice]:
-    return [slice(start, start + CHUNK_ROWS) for start in range(0, len(rows_RH), CHUNK_ROWS)]
+def _chunks(rows_RH: Tensor, weight_VH: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Each chunk's place among the rows, its logits_CV, and as large a block to write to."""
+    for start in range(0, len(rows_RH), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        rows_CH = rows_RH[chunk]
+        logits_CV, spare_CV = _blocks(rows_CH, weight_VH)
+        torch.mm(rows_CH, weight_VH.T, out=logits_CV)
+        yield chunk, logits_CV, spare_CV
 
 
-def _cross_entropy(logits_RV: Tensor, targets_R1: Tensor) -> Tensor:
-    """losses_R, by log_softmax, not logsumexp, which is ten times slower on a CPU."""
-    return -torch.log_softmax(logits_RV, dim=1).gather(1, targets_R1)[:, 0]
+def _blocks(rows_CH: Tensor, weight_VH: Tensor) -> list[Tensor]:
+    """Two blocks (C, V) to write to. On a CPU they are this thread's, chunk after chunk and step after step: fresh ones
+    of tens of megabytes, whose every page the system has to provide and to clear, took a tenth of a training step."""
+    shape = len(rows_CH), len(weight_VH)
+    if rows_CH.is_cuda:
+        return [rows_CH.new_empty(shape) for _ in range(2)]
+    kept: list[Tensor] = getattr(_kept, "blocks", [])
+    if not kept or kept[0].dtype != rows_CH.dtype or kept[0].numel() < shape[0] * shape[1]:
+        with torch.inference_mode(False):  # those of inference mode could not be written to in training
+            kept = _kept.blocks = [rows_CH.new_empty(shape[0] * shape[1]) for _ in range(2)]
+    return [block[: shape[0] * shape[1]].view(shape) for block in kept]
+
+
+def _cross_entropy(logits_CV: Tensor, targets_C1: Tensor, log_probs_CV: Tensor) -> Tensor:
+    """losses_C, by log_softmax, not logsumexp, which is ten times slower on a CPU. Overwrites `log_probs_CV`."""
+    return -torch.log_softmax(logits_CV, dim=1, out=log_probs_CV).gather(1, targets_C1)[:, 0]
