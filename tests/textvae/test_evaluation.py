@@ -278,7 +278,7 @@ def metrics(model: Path, corpus_folder: Path, tmp_path_factory: pytest.TempPathF
 def test_all_measures_are_there_and_nothing_else(metrics: dict[str, Any]) -> None:
     identity = {"dataset": "tiny", "system": "vae_05", "seed": SEED, "status": "finished", "failure": None}
     identity["split"] = "test"
-    assert metrics.keys() == {*identity, *MEASURES}
+    assert metrics.keys() == {*identity, "model_sha256", *MEASURES}
     assert {name: metrics[name] for name in identity} == identity
     assert all(metrics[name] is not None for name in MEASURES)
 

@@ -389,6 +389,7 @@ def test_the_step_writes_sentences_tokens_and_what_they_are(tmp_path: Path, corp
         "decoding": "temperature 0.7, top-5",
         "max_length": 8,
         "corpus_sha256": SHA256,
+        "model_sha256": checkpoint.load(model).identity["model_sha256"],
     }
     expected = flat(network, how, seed=3)
     assert table["tokens"].to_pylist() == [one.tokens for one in expected]
