@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -171,3 +171,12 @@ class TrainGroupSettings(Frozen):
     runs: Annotated[list[GroupedRun], Field(min_length=1)]
     at_once: int = Field(default=8, ge=1)
     """Trainings that share the device at a time; a run whose objective has a list is several."""
+
+    @model_validator(mode="after")
+    def each_once(self) -> Self:
+        for number, run in enumerate(self.runs):
+            if run in self.runs[:number]:
+                raise ValueError(
+                    f"runs.{number} is there twice, and a training has its state for itself: leave one out"
+                )
+        return self

@@ -8,6 +8,7 @@ from tests.fault_injection.disks import full_disks, read_only_disks
 from tests.fault_injection.files import flipped_files, foreign_files, torn_files
 from tests.fault_injection.processes import interrupts, kills, pairs, whole_pipeline
 from tests.fault_injection.project import Case, Project
+from tests.fault_injection.stores import killed_publishes
 from tests.fault_injection.trials import Trial
 
 KINDS: dict[str, Callable[[Project, Case, int, int], Iterator[Trial]]] = {
@@ -19,6 +20,7 @@ KINDS: dict[str, Callable[[Project, Case, int, int], Iterator[Trial]]] = {
     "torn": torn_files,
     "foreign": foreign_files,
     "pair": pairs,
+    "store": killed_publishes,
     "whole": whole_pipeline,
 }
 """The trials of each kind for a step; their number, and a seed."""
@@ -31,6 +33,7 @@ COUNTS = {
     "torn": 10,
     "foreign": 0,
     "pair": 20,
+    "store": 20,
     "whole": 50,
 }
 """How many trials of each: for a step, or for each file of each step that reads it; 0: all that there are."""

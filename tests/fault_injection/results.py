@@ -20,6 +20,7 @@ FAULTS = {
     "torn": "an input torn, empty, gone",
     "foreign": "another's file as input",
     "pair": "two processes at once",
+    "store": "publish killed, MLflow looked at",
     "whole": "`make repro` killed, up to its end",
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from faults import truncate
+from machine_faults import the_error
 from tiny import Corpus, train_settings
 
 from components.train import train
@@ -312,6 +313,16 @@ def test_a_group_that_is_stopped_saves_every_state_and_goes_on_to_the_same_bytes
         train_group.main(arguments)
     assert ended.value.code == 0
     assert written(corpus_folder, tmp_path / "runs") == expected
+
+
+def test_a_run_that_is_twice_in_a_group_is_refused(
+    corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Side by side, the one would find the other's lock."""
+    run = {"settings": train_settings("vae_05").model_dump(), "seed": 1}
+    (tmp_path / "group.json").write_text(json.dumps({"runs": [run, {**run, "seed": 2}, run]}))
+    with the_error(capsys, 2, "runs.2 is there twice", "leave one out"):
+        train_group.main(["--corpus", str(corpus_folder), "--settings", str(tmp_path / "group.json")])
 
 
 def test_a_group_with_a_run_that_fails_says_which_and_keeps_the_others(
