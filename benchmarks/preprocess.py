@@ -46,7 +46,7 @@ def measured(step: str, folder: Path, *options: str) -> float:
     rate: float = sentences / said["wall_s"]
     print(
         f"{step}: {sentences:,} sentences in {said['wall_s']:.0f} s, {rate:,.0f} sentences/s, "
-        f"peak memory {said['peak_rss_mb']:.0f} MB",
+        f"{said['cpu_s']:.1f} s of CPU time, peak memory {said['peak_rss_mb']:.0f} MB",
         flush=True,
     )
     return rate

@@ -1101,6 +1101,20 @@ MUTANTS = [
     ),
     # --- what a machine, another process or somebody else does
     Mutant(
+        "the time that is left forgets what the running ones have done",
+        "pipelines/machine/outlook.py",
+        "pace * seconds - running.get(one, 0.0)",
+        "pace * seconds",
+        "pipelines/test_outlook.py",
+    ),
+    Mutant(
+        "what dvc has in its cache is measured before the runs, too",
+        "pipelines/machine/repro.py",
+        'if not found and name.partition("@")[2] not in cached]',
+        "if not found]",
+        "pipelines/test_outlook.py",
+    ),
+    Mutant(
         "two processes write one output at once",
         "textvae/outputs.py",
         "if not taken(lock):",

@@ -24,7 +24,7 @@ from textvae.errors import DataError
 from textvae.integrity import checked_file, write_sealed
 from textvae.progress import Progress, progress
 from textvae.records import CORPUS_VERSION, Source, read_record
-from textvae.tokenizer import UNKNOWN_FORMS, Tokenizer
+from textvae.tokenizer import UNKNOWN_FORMS
 from textvae.vocabulary import UNK, Vocabulary
 
 FEWEST_HELD_OUT = 2
@@ -52,7 +52,7 @@ def write_encoded_corpus(raw: Path, settings: PreprocessSettings, corpus: Path) 
             for word, count in block.counts():
                 counts[word] += count
         words = most_frequent_words(counts, settings.vocabulary_size)
-        vocabulary = Vocabulary(words, Tokenizer.of(source["tokenizer"]).description)
+        vocabulary = Vocabulary(words, source["tokenizer"])
         vocabulary.save(corpus / "vocabulary.json")
         statistics, repetitions, digest = encode(text, selection, vocabulary, corpus)
     splits = {split: statistics[split].summary() for split in SPLITS}

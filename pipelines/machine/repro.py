@@ -106,7 +106,7 @@ def to_run(points: Iterable[GridPoint]) -> dict[str, bool]:
     names = [f"{stage}@{point.name}" for point in points for stage in RUN_STAGES]
     with repository() as repo:
         try:
-            outdated = set(repo.status(targets=names))
+            outdated = set(repo.status())  # of targets, dvc would read all its files anew for each
         except LockError:
             return dict.fromkeys(names, False)
         stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
@@ -202,7 +202,7 @@ def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
         log.unlink(missing_ok=True)
         with lock:
             outlook.begin(name)
-        code = dvc(["repro", "--single-item", *(f"{stage}@{name}" for stage in RUN_STAGES)], f"[{name}] ", log)
+        code = dvc(["repro", "--single-item", "--glob", f"*@{name}"], f"[{name}] ", log)
         with lock:
             if said := outlook.end(name):
                 print(said, flush=True)
@@ -229,12 +229,11 @@ def remove_outdated(names: list[str]) -> None:
     other settings. dvc itself would not make the report at all.
     """
     with repository() as repo:
-        for name in names:
-            outdated = set(repo.status(targets=[f"{stage}@{name}" for stage in RUN_STAGES]))
-            for stage in repo.index.stages:
-                if stage.addressing.split(":")[-1] in outdated:
-                    for out in stage.outs:
-                        remove(Path(out.fs_path))
+        outdated = set(repo.status()) & {f"{stage}@{name}" for name in names for stage in RUN_STAGES}
+        for stage in repo.index.stages:
+            if stage.addressing.split(":")[-1] in outdated:
+                for out in stage.outs:
+                    remove(Path(out.fs_path))
 
 
 def main(

@@ -1,6 +1,6 @@
 """Where every run of the grid stands: done, diverged, running, interrupted, failed or pending."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,17 @@ FILLED_IN = {"sha256", "version"}
 """What the settings of fetch get from the text, where params.yaml does not give it."""
 
 
-def stages_to_run(repo: Repo, point: GridPoint) -> set[str] | None:
-    """The run's stages that `dvc repro` would run; None while another process runs one of them."""
+def stages_to_run(repo: Repo, points: Sequence[GridPoint]) -> dict[GridPoint, set[str] | None]:
+    """The runs' stages that `dvc repro` would run; None for a run while another process runs one of its stages."""
+    try:
+        outdated = set(repo.status())
+    except LockError:  # asked of each run: dvc reads all its files anew for each target
+        return {point: stages_of_one(repo, point) for point in points}
+    return {point: {stage for stage in RUN_STAGES if f"{stage}@{point.name}" in outdated} for point in points}
+
+
+def stages_of_one(repo: Repo, point: GridPoint) -> set[str] | None:
+    """`stages_to_run` of one run."""
     try:
         return {name.split("@")[0] for name in repo.status(targets=[f"{stage}@{point.name}" for stage in RUN_STAGES])}
     except LockError:
@@ -151,8 +160,9 @@ def show() -> None:
         changed = text_has_changed(repo)
         current = {point: fingerprints(params, point, changed) for point in points}
         unfinished = unfinished_trainings({one for states in current.values() for one in states})
+        to_run = stages_to_run(repo, points)
         for point in points:
-            todo = stages_to_run(repo, point)
+            todo = to_run[point]
             trained = {one for one in current[point] if StateStore(one).outcomes()}
             todo = todo if todo is None else todo | outdated[point]
             state = state_of(point, todo, unfinished, bool(trained) and trained == current[point])

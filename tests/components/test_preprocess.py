@@ -229,6 +229,15 @@ def test_a_users_sentence_becomes_the_same_ids_as_the_corpus(tmp_path: Path, kin
     assert UNK not in ids
 
 
+def test_what_is_tokenised_already_needs_no_spacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a second and 200 MB to load."""
+    fetched(tmp_path, **three_splits(tmp_path / "in", b"It doesn't work.\n"), tokenizer="words", lowercase=True)
+    monkeypatch.setattr("textvae.tokenizer.pipeline", None)  # called, it would be a TypeError
+    preprocess(raw=tmp_path / "raw", settings=PreprocessSettings(dataset="mine"), corpus=tmp_path / "corpus")
+    description = Vocabulary.load(tmp_path / "corpus/vocabulary.json").tokenizer
+    assert description == {"kind": "words", "lowercase": True, "language": "en"}
+
+
 def test_repetitions_count_every_occurrence(tmp_path: Path) -> None:
     _, _, statistics = encoded(tmp_path, {"train": "a\na\nb\nb b\n", "valid": "a\na\nb c\n", "test": "b c\nb\n"})
     # c is not a training word, so "b c" is "b UNK" in both valid and test

@@ -290,7 +290,8 @@ def broken(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Brok
     changed["systems"]["vae_05"]["training"] = {"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": 1e30}
     write_params(project, changed)
     file = project / "textvae/objectives/vae_mine.py"  # a crash, not a NaN
-    head = "    def update(self, batch: Batch, step: int) -> Losses:\n"
+    head = "    def begin(self, step: int) -> None:\n"
+    assert head in file.read_text()
     file.write_text(file.read_text().replace(head, f"{head}        raise MemoryError\n"))
     said = run(project, "pipelines.machine.repro", "--jobs", "2", code=1)
     rows = {row.split(",")[1]: row.split(",") for row in results(project)}
