@@ -32,7 +32,7 @@ class Amounts:
 
 AMOUNTS = {
     "full": Amounts(
-        rounds=7,
+        rounds=5,
         steps={32: 8, 128: 2},
         codes=500,
         lengths=(10, 21, 31),

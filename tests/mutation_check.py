@@ -127,6 +127,13 @@ MUTANTS = [
         "None if times is None or ratio is None else ratio >= times",
         "test_gpu_benchmark.py",
     ),
+    Mutant(
+        "the table of the benchmarks calls a target reached that is exceeded",
+        "benchmarks/timing.py",
+        "ratio <= self.target if self.costs",
+        "ratio >= self.target if self.costs",
+        "test_benchmarks.py",
+    ),
     # --- trainings side by side
     Mutant(
         "a training takes all its steps before the next one begins",
@@ -743,6 +750,34 @@ MUTANTS = [
         "textvae/softmax.py",
         "if torch.is_grad_enabled() and (",
         "if (",
+        "textvae/test_softmax.py",
+    ),
+    Mutant(
+        "every step takes fresh memory for its logits",
+        "textvae/softmax.py",
+        'getattr(_kept, "blocks", [])',
+        "[]",
+        "textvae/test_softmax.py",
+    ),
+    Mutant(
+        "the logits of two threads are in one place",
+        "textvae/softmax.py",
+        "_kept = threading.local()",
+        "_kept = threading.Event()",
+        "textvae/test_softmax.py",
+    ),
+    Mutant(
+        "the memory for logits is made in inference mode",
+        "textvae/softmax.py",
+        "with torch.inference_mode(False):",
+        "with torch.no_grad():",
+        "textvae/test_softmax.py",
+    ),
+    Mutant(
+        "the memory for logits is of the type it first had",
+        "textvae/softmax.py",
+        "kept[0].dtype != rows_CH.dtype or ",
+        "",
         "textvae/test_softmax.py",
     ),
     Mutant(

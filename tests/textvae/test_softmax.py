@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -101,3 +102,80 @@ def test_large_logits_do_not_overflow_in_float32() -> None:
     assert losses.max() > 500
     torch.testing.assert_close(losses, F.cross_entropy(rows @ weight.T, targets, reduction="none"))
     assert torch.isfinite(torch.autograd.grad(total, rows)[0]).all()
+
+
+def in_a_new_thread(act: Callable[[], None]) -> None:
+    """A thread begins without blocks."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    for error in errors:
+        raise error
+
+
+def check_against_cross_entropy(dtype: torch.dtype, classes: int = CLASSES) -> None:
+    rows, weight, targets = problem(dtype)
+    weight = torch.cat([weight.detach()] * 3)[:classes].requires_grad_()
+    expected = F.cross_entropy(rows @ weight.T, targets, reduction="sum")
+    total, _ = linear_cross_entropy(rows, weight, targets)
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(total, (rows, weight)), torch.autograd.grad(expected, (rows, weight))
+    )
+
+
+def test_logits_of_any_size_and_type_follow_each_other() -> None:
+    def act() -> None:
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            for classes in (CLASSES, 3 * CLASSES, CLASSES):
+                check_against_cross_entropy(dtype, classes)
+
+    in_a_new_thread(act)
+
+
+def test_training_may_follow_an_evaluation() -> None:
+    """What is made in inference mode cannot be written to outside it."""
+
+    def act() -> None:
+        with torch.inference_mode():
+            linear_cross_entropy(*problem())
+        check_against_cross_entropy(torch.float64)
+
+    in_a_new_thread(act)
+
+
+def test_a_second_step_takes_no_memory_for_logits() -> None:
+    classes = 5000
+
+    def act() -> None:
+        rows, targets = torch.randn(ROWS, HIDDEN, requires_grad=True), torch.arange(ROWS)
+        weight = torch.randn(classes, HIDDEN)  # frozen: its gradient would be as large as the logits
+        largest = []
+        for _ in range(2):
+            with torch.profiler.profile(profile_memory=True) as profile:
+                linear_cross_entropy(rows, weight, targets)[0].backward()  # type: ignore[no-untyped-call]
+            largest.append(max(event.self_cpu_memory_usage for event in profile.events()))
+        assert largest[0] >= 4 * ROWS * classes > largest[1]
+
+    in_a_new_thread(act)
+
+
+def test_another_thread_does_not_spoil_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, inside = softmax._cross_entropy, threading.current_thread()
+    rows, weight, targets = problem()
+
+    def interrupted(*blocks: Tensor) -> Tensor:
+        if threading.current_thread() is inside:
+            in_a_new_thread(lambda: linear_cross_entropy(-rows, weight, targets)[0].backward())  # type: ignore[no-untyped-call]
+        return plain(*blocks)
+
+    monkeypatch.setattr(softmax, "_cross_entropy", interrupted)
+    check_against_cross_entropy(torch.float64)
