@@ -84,7 +84,7 @@ def acceptable(at: Path_, value: Any) -> bool:
     if value == []:
         return name == "texts"
     if isinstance(value, bool):
-        return name in ("lowercase", "reduced", "energy_trained") or at == (
+        return name in ("lowercase", "reduced", "energy_trained", "skip_connections") or at == (
             "systems",
             "vae_mine_paper",
             "objective",

@@ -45,8 +45,10 @@ def trained(entry: str) -> Outcome:
     settings = alternatives(settings_of(entry))[1][0]
     settings |= SMALL if settings["name"] in ("vae_mine", "mine_bow") else {}
     settings |= {"annealing_epochs": 1.0} if settings.get("annealing_epochs") else {}
+    settings |= {"pretraining_epochs": 1} if "pretraining_epochs" in settings else {}
     corpus = tiny_corpus()
-    plan = train_settings(settings["name"], objective=settings, epochs=3)
+    model = MODEL.model_copy(update={**PARAMS.system(entry).get("model", {})})
+    plan = train_settings(settings["name"], objective=settings, model=model, epochs=3)
     return Trainer(plan, corpus.train, corpus.valid, corpus.size, seed=1).run()
 
 
