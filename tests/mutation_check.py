@@ -36,6 +36,13 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "a step reports the peak memory of the process that started it",
+        "textvae/provenance.py",
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if found is None else int(found[1])",
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss",
+        "textvae/test_provenance.py",
+    ),
     # --- remedies
     Mutant(
         "the multiplier of a minimum rate falls below 0",

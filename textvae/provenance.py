@@ -4,6 +4,7 @@ import ast
 import hashlib
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -32,7 +33,7 @@ class Stopwatch:
 
     def read(self) -> dict[str, Any]:
         """Seconds, peak memory (MB, of this process or its largest child), place and versions."""
-        peak_kb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        peak_kb = max(own_peak_kb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         torch = sys.modules.get("torch")
         cuda = torch is not None and torch.cuda.is_initialized()
         return {
@@ -48,6 +49,19 @@ class Stopwatch:
             "code_sha256": code_sha256(),
             "versions": {"python": platform.python_version(), **package_versions()},
         }
+
+
+def own_peak_kb() -> int:
+    """The largest memory of this process since its program began.
+
+    Not `ru_maxrss` where Linux can be asked otherwise: that survives the exec, so that a small program which a large
+    one has started reports the large one's peak.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if found is None else int(found[1])
 
 
 def cpu_seconds() -> float:

@@ -55,8 +55,8 @@ def network_of(kind: Kind, seed: int = 0) -> Network:
     return random_network(kind, VOCABULARY, seed=seed).float()
 
 
-def some_codes(count: int) -> Tensor:
-    return torch.randn(count, MODEL.latent, generator=torch.Generator().manual_seed(2))
+def some_codes(count: int, latent: int = MODEL.latent) -> Tensor:
+    return torch.randn(count, latent, generator=torch.Generator().manual_seed(2))
 
 
 def uniforms(count: int, length: int, seed: int = 0) -> Tensor:
@@ -147,9 +147,9 @@ def test_greedy_is_the_argmax_at_every_word(kind: Kind) -> None:
         assert len({len(one.tokens) for one in samples}) > 1, "finished sentences leave, the others stay what they are"
 
 
-def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
-    network = network_of("vae")
-    z, words = some_codes(2), torch.tensor([[1, 4, 5, 6, 3], [1, 6, 6, 3, 4]])
+def check_stepwise_decoder(network: Network) -> None:
+    """Word by word it says what the decoder says."""
+    z, words = some_codes(2, network.latent), torch.tensor([[1, 4, 5, 6, 3], [1, 6, 6, 3, 4]])
     with torch.inference_mode():
         expected = network.decoder.states(words, z) @ network.decoder.output.weight.T
         stepwise = StepwiseDecoder(network, 64)
@@ -159,6 +159,10 @@ def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
             words_of = logits[:, : expected.shape[2]]
             torch.testing.assert_close(words_of, expected[:, position], atol=1e-5, rtol=1e-5)
             assert (logits[:, expected.shape[2] :] == -torch.inf).all(), "no word has these classes"
+
+
+def test_the_stepwise_decoder_says_what_the_decoder_says() -> None:
+    check_stepwise_decoder(network_of("vae"))
 
 
 def test_no_sentence_is_longer_than_allowed_and_none_holds_a_special_word() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,13 @@ def test_only_an_edit_of_what_is_run_changes_the_hashes(project: Path) -> None:
     (project / "library/lazy.py").write_text("import library.deep  # another\n")
     assert imported_by("steps.one") != one
     assert imported_by("steps.two") == two
+
+
+def test_a_step_s_peak_memory_is_its_own_and_not_that_of_what_started_it() -> None:
+    asked = "from textvae.provenance import Stopwatch; print(Stopwatch('fetch').read()['peak_rss_mb'])"
+    started = f"subprocess.run([sys.executable, '-c', {asked!r}], check=True)"
+    large = f"import subprocess, sys; held = b'1' * (600 << 20); {started}"
+    said = subprocess.run(
+        [sys.executable, "-c", large], capture_output=True, text=True, check=True, cwd=provenance.ROOT
+    )
+    assert 5 < float(said.stdout) < 400

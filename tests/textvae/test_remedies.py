@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from test_generation import check_stepwise_decoder
 from test_objectives import BATCH, STEP, VOCABULARY, build, explicit_terms, noise_for, weights_of
 from tiny import random_network, tiny_corpus, train_settings
 
@@ -18,7 +19,6 @@ from textvae.checkpoint import load_state, save_state
 from textvae.config import ModelSettings, validated
 from textvae.errors import SettingsError
 from textvae.estimators import gaussian_kl
-from textvae.generation import StepwiseDecoder
 from textvae.networks import Network, Posterior
 from textvae.objectives import objective_class
 from textvae.objectives.base import Code
@@ -26,7 +26,6 @@ from textvae.objectives.mdr_vae import MinimumRateVAE
 from textvae.objectives.pretrained_vae import PretrainedVAE
 from textvae.step_settings import TrainingSettings
 from textvae.training import Outcome, Trainer
-from textvae.vocabulary import BOS
 
 
 def trainer(system: str, objective: dict[str, Any], epochs: int = 3, **training: Any) -> Trainer:
@@ -269,13 +268,4 @@ def test_the_code_reaches_the_words_past_an_lstm_that_says_nothing() -> None:
 
 
 def test_generation_knows_of_skip_connections() -> None:
-    """Word by word, the stepwise decoder says what the decoder says."""
-    network = skipping().float()
-    z, words = torch.randn(2, 4), torch.tensor([[BOS, 4, 5, 6, 3], [BOS, 6, 6, 3, 4]])
-    with torch.inference_mode():
-        expected = network.decoder.states(words, z) @ network.decoder.output.weight.T
-        stepwise = StepwiseDecoder(network, 2)
-        h, c, z_part = stepwise.start(z, 2)
-        for position in range(words.shape[1]):
-            logits, h, c = stepwise.step(words[:, position], h, c, z_part)
-            torch.testing.assert_close(logits[:, : expected.shape[2]], expected[:, position], atol=1e-5, rtol=1e-5)
+    check_stepwise_decoder(skipping().float())
