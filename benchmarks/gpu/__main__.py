@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.gpu import table
+from benchmarks.gpu import SEVEN, table
 from textvae.command_line import run
 from textvae.config import Params
 from textvae.errors import DataError, SettingsError, exit_codes
@@ -31,7 +31,6 @@ from textvae.objectives import alternatives
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).resolve().parents[2]
-SEVEN = ("lstm_lm", "vae_05", "vae_bow", "infovae", "cyclical", "lagging", "vae_mine")
 STOPPED = ("vae_05", "vae_mine", "lagging")
 """One optimiser, two, and an inner loop."""
 CONTROLS = ("free_bits", "vae_mine_paper", "mine_bow", "mine_jsd")

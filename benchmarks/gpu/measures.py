@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu import SEVEN
 from benchmarks.gpu.workload import (
     CUDA,
     Pace,
@@ -35,7 +36,6 @@ from textvae.generation import prior_samples
 from textvae.state import StopRequest
 from textvae.training import Trainer
 
-SEVEN = ("lstm_lm", "vae_05", "vae_bow", "infovae", "cyclical", "lagging", "vae_mine")
 JOINT = {"aggressive": False}
 """LaggingVAE's settings for a joint step."""
 PROFILED_STEPS = 20
