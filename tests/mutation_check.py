@@ -79,6 +79,41 @@ MUTANTS = [
         "of_batch = len(mu_BD) > 1",
         "textvae/test_remedies.py",
     ),
+    Mutant(
+        "the states that the code must predict learn to be predicted",
+        "textvae/objectives/z_forcing.py",
+        "backward_BTH.detach(), batch.target_mask_BT",
+        "backward_BTH, batch.target_mask_BT",
+        "textvae/test_z_forcing.py",
+    ),
+    Mutant(
+        "the backward states are one word late",
+        "textvae/objectives/z_forcing.py",
+        "batch.lengths_B[:, None] - 2 - positions_T",
+        "batch.lengths_B[:, None] - 3 - positions_T",
+        "textvae/test_z_forcing.py",
+    ),
+    Mutant(
+        "padding is predicted, too",
+        "textvae/objectives/z_forcing.py",
+        "(nats_BT * mask_BT).sum()",
+        "nats_BT.sum()",
+        "textvae/test_z_forcing.py",
+    ),
+    Mutant(
+        "the backward language model is clipped with the others",
+        "textvae/objectives/z_forcing.py",
+        'return super().groups() | {"backward": {"backward": list(self.backward.parameters())}}',
+        'return {"main": super().groups()["main"] | {"backward": list(self.backward.parameters())}}',
+        "textvae/test_z_forcing.py",
+    ),
+    Mutant(
+        "the language model that is to read backwards reads forwards",
+        "textvae/objectives/z_forcing.py",
+        "torch.where(is_word_BT, last_B1 - positions_T, positions_T)",
+        "positions_T.expand_as(batch.tokens_BT)",
+        "textvae/test_z_forcing.py",
+    ),
     # --- what a GPU notices later
     Mutant(
         "the last value that is not finite is remembered, not the first",

@@ -132,7 +132,10 @@ class Decoder(nn.Module):
 
     def word_losses(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `forward`, the second one per target (B, T - 1), 0 on padding."""
-        states_BTH = self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD)
+        return self.losses_of(self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD), batch)
+
+    def losses_of(self, states_BTH: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`word_losses` of what `states` has returned."""
         mask_BT = batch.target_mask_BT
         if states_BTH.is_cuda:  # how many rows are no padding is not known there: all are computed
             rows_RH, targets_R = states_BTH.flatten(0, 1), (batch.targets_BT - FIRST_TARGET).clamp_min(0).flatten()

@@ -31,6 +31,7 @@ SHORT: dict[str, Any] = {
     "energy_hidden": 8,
     "hold_steps": 3,
     "bow_hidden": 8,
+    "auxiliary_hidden": 8,
     "inner_steps": 4,
     "window": 2,
 }
