@@ -29,9 +29,10 @@ repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by s
 	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \
 	fi; exit $$code
 
-sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2)
+SWEEP := sweep.yaml
+sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2, SWEEP=sweep-remedies.yaml)
 	dvc repro preprocess@sotu
-	python -m pipelines.machine.sweep --jobs $(JOBS)
+	python -m pipelines.machine.sweep --jobs $(JOBS) --sweep $(SWEEP)
 
 DATASET := ptb
 paper: $(READY)  ## the paper's systems at the paper's size on a GPU (DATASET=ptb, FLAGS='--text ptb.zip --minutes 30'; run it again to go on)

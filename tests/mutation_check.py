@@ -114,6 +114,20 @@ MUTANTS = [
         "positions_T.expand_as(batch.tokens_BT)",
         "textvae/test_z_forcing.py",
     ),
+    Mutant(
+        "the table of remedies keeps the older run of a seed",
+        "tools/remedies.py",
+        'found[row["system"], row["seed"]] = row',
+        'found.setdefault((row["system"], row["seed"]), row)',
+        "test_remedies_page.py",
+    ),
+    Mutant(
+        "the table of remedies takes the seeds' spread for their mean",
+        "tools/remedies.py",
+        "number(summary.mean, decimals)}{spread}",
+        "number(summary.spread or 0.0, decimals)}{spread}",
+        "test_remedies_page.py",
+    ),
     # --- what a GPU notices later
     Mutant(
         "the last value that is not finite is remembered, not the first",

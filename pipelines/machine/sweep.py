@@ -165,7 +165,7 @@ def publish(trial: Trial) -> None:
 def main(
     sweep: Annotated[Path, typer.Option(help="The trials.")] = Path("sweep.yaml"),
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side, one thread each.")] = 2,
-    table: Annotated[Path | None, typer.Option(help="The CSV to write; results/sweep-DATASET.csv by default.")] = None,
+    table: Annotated[Path | None, typer.Option(help="The CSV to write; results/SWEEP-DATASET.csv by default.")] = None,
 ) -> None:
     """Train every trial of sweep.yaml and measure it on the validation set. Run it again to go on where it stopped.
 
@@ -181,7 +181,7 @@ def main(
         plan = Sweep.load(sweep)
         params = Params.load(Path("params.yaml"))
         trials = planned(plan, params)
-        table = table or Path("results", f"sweep-{plan.dataset}.csv")
+        table = table or Path("results", f"{sweep.stem}-{plan.dataset}.csv")
         run_all(trials, jobs, table)
 
 
