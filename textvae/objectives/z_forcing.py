@@ -40,9 +40,7 @@ class ZForcing(Annealed):
     def build(self) -> None:
         """The backward language model, without dropout, and the auxiliary network, with PyTorch's initialisation."""
         settings = self.network.settings
-        self.backward = Decoder(
-            self.network.vocabulary_size, settings.model_copy(update={"dropout": 0.0, "skip_connections": False}), 0
-        )
+        self.backward = Decoder(self.network.vocabulary_size, settings.model_copy(update={"dropout": 0.0}), 0)
         self.auxiliary = nn.Sequential(
             nn.Linear(settings.hidden + settings.latent, self.config.auxiliary_hidden),
             nn.LeakyReLU(1 / 3),
