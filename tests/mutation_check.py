@@ -128,6 +128,41 @@ MUTANTS = [
         "number(summary.spread or 0.0, decimals)}{spread}",
         "test_remedies_page.py",
     ),
+    Mutant(
+        "the decoder's gradient lacks what goes by way of the SVI steps",
+        "textvae/svi.py",
+        "vector[1] + products[1], *products[2:]",
+        "vector[1] + products[1], *(0 * product for product in products[2:])",
+        "textvae/test_sa_vae.py",
+    ),
+    Mutant(
+        "the encoder's gradient takes the SVI steps for constants",
+        "textvae/svi.py",
+        "vector[0] + products[0], vector[1] + products[1]",
+        "vector[0], vector[1]",
+        "textvae/test_sa_vae.py",
+    ),
+    Mutant(
+        "an SVI step drops out as training does",
+        "textvae/svi.py",
+        "twin.dropout = 0.0",
+        "twin.generator = decoder.generator",
+        "textvae/test_sa_vae.py",
+    ),
+    Mutant(
+        "an SVI step is on the batch's mean",
+        "textvae/svi.py",
+        "return torch.autograd.grad(loss, ",
+        "return torch.autograd.grad(loss / len(mu_BD), ",
+        "textvae/test_sa_vae.py",
+    ),
+    Mutant(
+        "the SVI steps of training have the whole KL",
+        "textvae/objectives/base.py",
+        "self.svi_noise(batch), self.beta)",
+        "self.svi_noise(batch))",
+        "textvae/test_sa_vae.py",
+    ),
     # --- what a GPU notices later
     Mutant(
         "the last value that is not finite is remembered, not the first",

@@ -26,6 +26,7 @@ from textvae.corpus import (
 from textvae.device import float32_precision
 from textvae.networks import Network, reparameterised
 from textvae.progress import Progress
+from textvae.svi import posterior
 
 HE_BATCH = 32
 
@@ -51,15 +52,23 @@ def batching(device: torch.device) -> Batching:
 @torch.inference_mode()
 @float32_precision(tf32=False)
 def posteriors(network: Network, sentences: Sentences) -> tuple[Tensor, Tensor]:
-    """mu_ND and log sigma^2_ND of q(z|x) for every sentence, float64, on the CPU."""
-    assert network.encoder is not None, "LSTM-LM has no posterior"
+    """mu_ND and log sigma^2_ND of q(z|x) for every sentence, after its SVI steps, float64, on the CPU."""
     network.eval()
     mu_ND = torch.empty(len(sentences), network.latent, dtype=torch.float64, device=network.device)
     log_var_ND = torch.empty_like(mu_ND)
     for batch in batches(network, sentences):
-        mu_BD, log_var_BD, _ = network.encoder(batch)
+        mu_BD, log_var_BD, _ = posterior(network, batch, svi_noise(network, sentences, batch))
         mu_ND[batch.indices], log_var_ND[batch.indices] = mu_BD.double(), log_var_BD.double()
     return mu_ND.cpu(), log_var_ND.cpu()
+
+
+def svi_noise(network: Network, sentences: Sentences, batch: Batch) -> Tensor | None:
+    """Noise (K, B, D) for a batch's K SVI steps, if there are any, keyed by the sentence alone: its posterior is the
+    model's, in every place and for every seed."""
+    if not network.settings.svi_steps:
+        return None
+    shape = network.settings.svi_steps, network.latent
+    return torch.stack([hashed_normal(sentences[n], 0, shape, "svi") for n in batch.indices], dim=1)
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Times, Weight, distinct
+from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Steps, Times, Weight, distinct
 
 MOST_EXAMPLES = 1000
 Few = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
@@ -34,6 +34,10 @@ class ModelSettings(Frozen):
 
     skip_connections: bool = False
     """Whether the decoder's output layer reads the code, too, beside the LSTM's states (Dieng et al. 2019)."""
+    svi_steps: Steps = 0
+    """By which a posterior is better than the encoder's answer: steps on its sentence's own loss (Kim et al. 2018)."""
+    svi_learning_rate: Rate = 0.06
+    """Of these steps."""
 
     @model_validator(mode="after")
     def can_commit(self) -> ModelSettings:
@@ -42,6 +46,16 @@ class ModelSettings(Frozen):
                 f"`committed_rate` {self.committed_rate:g} is more than {self.latent} dimensions (`latent`) can "
                 f"commit: at most {MOST_COMMITTED} nats each"
             )
+        return self
+
+    @model_validator(mode="after")
+    def can_step(self) -> ModelSettings:
+        for name, value in (("means_deviation", self.means_deviation), ("committed_rate", self.committed_rate)):
+            if self.svi_steps and value:
+                raise ValueError(
+                    f"`svi_steps` {self.svi_steps} would leave the posteriors that `{name}` {value:g} allows: "
+                    "set one of the two to 0"
+                )
         return self
 
 

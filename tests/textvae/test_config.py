@@ -123,7 +123,8 @@ def test_the_shipped_defaults_are_the_papers() -> None:
     settings = full.settings("d", "vae_05")
     sizes = {"embedding": 128, "hidden": 512, "latent": 64, "dropout": 0.5}
     free = {"means_deviation": 0.0, "committed_rate": 0.0, "skip_connections": False}
-    assert settings.model.model_dump() == {**sizes, "initialisation": "uniform", **free}
+    steps = {"svi_steps": 0, "svi_learning_rate": 0.06}
+    assert settings.model.model_dump() == {**sizes, "initialisation": "uniform", **free, **steps}
     assert settings.training.batch_size == 32
     assert settings.training.optimizer == "sgd"
     assert (settings.objective["beta_start"], settings.objective["annealing_epochs"]) == (0.1, 10)

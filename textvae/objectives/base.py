@@ -22,6 +22,7 @@ from textvae.networks import Kind, Network, reparameterised
 from textvae.noise import Noise
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
+from textvae.svi import posterior
 from textvae.turns import Turns, awaited, run_out
 
 
@@ -120,6 +121,8 @@ class Objective:
         """Of the last step, by group, before clipping."""
         self.learning_rate = training.learning_rate
         self.build()
+        if network.settings.svi_steps:
+            self.capturable = False  # a backward pass within another one: not tried in a graph
         self.heads.to(network.device)
         self.optimizers = self.make_optimizers()
 
@@ -265,10 +268,14 @@ class Objective:
 
     def encode(self, batch: Batch) -> Code:
         """One sample of the posterior of each sentence, and the mean KL(q(z|x) || p(z))."""
-        assert self.network.encoder is not None
-        mu_BD, log_var_BD, hidden_BH = self.network.encoder(batch)
+        mu_BD, log_var_BD, hidden_BH = posterior(self.network, batch, self.svi_noise(batch), self.beta)
         z_BD = reparameterised(mu_BD, log_var_BD, self.noise.normal_like(mu_BD))
         return Code(mu_BD, log_var_BD, hidden_BH, z_BD, estimators.gaussian_kl(mu_BD, log_var_BD).mean())
+
+    def svi_noise(self, batch: Batch) -> Tensor | None:
+        """Noise (K, B, D) for a batch's SVI steps, if there are any."""
+        steps, latent = self.network.settings.svi_steps, self.network.latent
+        return self.noise.normal_like(self.beta.expand(steps, len(batch), latent)) if steps else None
 
     def reconstruct(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> Tensor:
         """The mean reconstruction loss -log p(x|z)."""
