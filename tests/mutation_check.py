@@ -454,7 +454,7 @@ MUTANTS = [
     # --- the networks
     Mutant(
         "EOS is not counted",
-        "textvae/networks.py",
+        "textvae/decoders.py",
         "mask_BT = batch.target_mask_BT",
         "mask_BT = batch.target_mask_BT & (batch.targets_BT != FIRST_TARGET)",
         "textvae/test_networks.py",
@@ -475,16 +475,16 @@ MUTANTS = [
     ),
     Mutant(
         "dropout is active in evaluation",
-        "textvae/networks.py",
+        "textvae/decoders.py",
         "return dropout(value, self.dropout, self.generator) if self.training else value",
         "return dropout(value, self.dropout, self.generator)",
         "textvae/test_networks.py",
     ),
     Mutant(
         "the decoder reads z at the first word only",
-        "textvae/networks.py",
+        "textvae/decoders.py",
         "z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)",
-        "z_BTD = F.pad(z_BD[:, None], (0, 0, 0, inputs_BT.shape[1] - 1))",
+        "z_BTD = nn.functional.pad(z_BD[:, None], (0, 0, 0, inputs_BT.shape[1] - 1))",
         "textvae/test_networks.py",
     ),
     # --- the objectives
@@ -1184,7 +1184,7 @@ MUTANTS = [
     ),
     Mutant(
         "c0 is tanh(W z) as well",
-        "textvae/networks.py",
+        "textvae/decoders.py",
         "return torch.tanh(c0_BH), c0_BH",
         "return torch.tanh(c0_BH), torch.tanh(c0_BH)",
         "textvae/test_networks.py",

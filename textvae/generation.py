@@ -91,49 +91,31 @@ def pace(network: Network) -> Pace:
 
 
 class StepwiseDecoder:
-    """The decoder one word at a time for at most `width` sentences; what does not change from word to word is computed
-    once, and all logits are written to one place: fresh memory of that size costs a CPU a tenth of the time.
+    """The decoder one word at a time for at most `width` sentences. All logits are written to one place: fresh memory
+    of that size costs a CPU a tenth of the time.
 
-    The word's part of the LSTM's input product is a table (V x 4H), z's part is projected once a sentence. Classes
-    beyond the vocabulary, which no word has, fill its last block (`drawn`): their logits are -inf.
+    Classes beyond the vocabulary, which no word has, fill its last block (`drawn`): their logits are -inf.
     """
 
     def __init__(self, network: Network, width: int) -> None:
         decoder = network.decoder
-        lstm, embedding = decoder.lstm, decoder.embedding.weight
-        split = embedding.shape[1]
-        self.initial_state = decoder.initial_state
-        weights = dict(lstm.named_parameters())
-        self.words = embedding @ weights["weight_ih_l0"][:, :split].T + weights["bias_ih_l0"] + weights["bias_hh_l0"]
-        self.from_z = weights["weight_ih_l0"][:, split:].T
-        self.skip = decoder.skip
-        self.recurrent = weights["weight_hh_l0"].T.contiguous()
+        self.stepwise, self.skip = decoder.stepwise(), decoder.skip
         self.classes = len(decoder.output.weight)
         self.output = F.pad(decoder.output.weight, (0, 0, 0, -self.classes % BLOCK)).T.contiguous()
         self.logits = self.output.new_empty(width, self.output.shape[1])
-        self.hidden = lstm.hidden_size
 
-    def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(h_BH, c_BH, z's part of every step: of the gates, and behind it what skips the LSTM)."""
-        if z_BD is None:
-            zeros = self.output.new_zeros(count, self.hidden)
-            return zeros, zeros, self.output.new_zeros(count, 1)
-        h_BH, c_BH = self.initial_state(z_BD)
-        z_part = z_BD @ self.from_z
-        return h_BH, c_BH, z_part if self.skip is None else torch.cat([z_part, self.skip(z_BD)], dim=1)
+    def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, ...]:
+        """The state of `count` sentences, its rows, before their first word: the decoder's, and what skips it."""
+        past_BH = self.output.new_zeros(count, 1) if self.skip is None else self.skip(z_BD)
+        return *self.stepwise.start(z_BD, count), past_BH
 
-    def step(self, words_B: Tensor, h_BH: Tensor, c_BH: Tensor, z_part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits_BV, h_BH, c_BH) after reading one word each; the logits are overwritten by the next step."""
-        past_BH: Tensor | float = 0.0
-        if self.skip is not None:
-            z_part, past_BH = z_part[:, : 4 * self.hidden], z_part[:, 4 * self.hidden :]
-        gates = torch.addmm(self.words[words_B] + z_part, h_BH, self.recurrent)
-        i, f, g, o = gates.chunk(4, dim=1)
-        c_BH = torch.sigmoid(f) * c_BH + torch.sigmoid(i) * torch.tanh(g)
-        h_BH = torch.sigmoid(o) * torch.tanh(c_BH)
-        logits_BV = torch.mm(h_BH + past_BH, self.output, out=self.logits[: len(h_BH)])
+    def step(self, words_B: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """(logits_BV, *state) after reading one word each; the logits are overwritten by the next step."""
+        *own, past_BH = state
+        states_BH, *after = self.stepwise.step(words_B, *own)
+        logits_BV = torch.mm(states_BH + past_BH, self.output, out=self.logits[: len(states_BH)])
         logits_BV[:, self.classes :] = -torch.inf
-        return logits_BV, h_BH, c_BH
+        return logits_BV, *after, past_BH
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
@@ -209,15 +191,15 @@ def generate(
         """Sentences before their first word: row, place, last word, whether it has ended, chances, decoder's state."""
         rows_B = torch.arange(first, stop, device=device)
         new = torch.zeros_like(rows_B)
-        decoder_state = decoder.start(None if z_ND is None else z_ND[first:stop], stop - first)
-        return rows_B, new, new + BOS, new > 0, decoder.output.new_zeros(len(new), PLACES), *decoder_state
+        started = decoder.start(None if z_ND is None else z_ND[first:stop], stop - first)
+        return rows_B, new, new + BOS, new > 0, decoder.output.new_zeros(len(new), PLACES), *started
 
     entered = min(width, count)
-    open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part = begun(0, entered)
+    open_B, place_B, words_B, ended_B, chances_BP, *decoder_state = begun(0, entered)
     for turn in itertools.count():
         if chances is not None and turn % PLACES == 0:
             chances_BP = chances(open_B, place_B)
-        logits_BV, h_BH, c_BH = decoder.step(words_B, h_BH, c_BH, z_part)
+        logits_BV, *decoder_state = decoder.step(words_B, *decoder_state)
         classes_B, log_prob_B = choose(logits_BV, chances_BP[:, turn % PLACES], settings)
         words_B = (classes_B + FIRST_TARGET).masked_fill(ended_B, EOS)
         tokens_NP[open_B, place_B] = words_B.int()
@@ -229,13 +211,13 @@ def generate(
             coming = min(width - len(left), count - entered)
             if not len(left) + coming:
                 break
-            state: tuple[Tensor, ...] = open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part
+            state: tuple[Tensor, ...] = open_B, place_B, words_B, ended_B, chances_BP, *decoder_state
             if len(left) < len(open_B):
                 state = tuple(of_B[left] for of_B in state)
             if coming:
                 state = tuple(torch.cat(both) for both in zip(state, begun(entered, entered + coming), strict=True))
                 entered += coming
-            open_B, place_B, words_B, ended_B, chances_BP, h_BH, c_BH, z_part = state
+            open_B, place_B, words_B, ended_B, chances_BP, *decoder_state = state
     rows_NP = tokens_NP[:, : limit + 1].cpu().numpy()
     said_NL = rows_NP[:, :limit] != EOS
     offsets = np.concatenate([[0], said_NL.sum(axis=1).cumsum()])

@@ -1,7 +1,6 @@
-"""Encoder and decoder (section 5.2 of the paper; what it leaves open follows He et al. 2019).
+"""The encoder, and what it and a decoder make (section 5.2 of the paper; what it leaves open follows He et al. 2019).
 
-Shapes, kept in every name: B sentences, T positions, E embedding, H hidden, D latent, V target classes, R rows
-(positions that are not padding).
+Shapes, kept in every name: B sentences, T positions, H hidden, D latent.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from textvae.config import ModelSettings
 from textvae.corpus import Batch
-from textvae.noise import dropout
-from textvae.softmax import linear_cross_entropy
-from textvae.vocabulary import FIRST_TARGET, PAD
+from textvae.decoders import LSTMDecoder
+from textvae.vocabulary import PAD
 
 Kind = Literal["lstm_lm", "vae"]
 INITIAL_RANGE, INITIAL_EMBEDDING_RANGE = 0.01, 0.1
@@ -83,71 +81,6 @@ class Encoder(nn.Module):
         return mu_BD, log_var_BD, hidden_BH
 
 
-class Decoder(nn.Module):
-    """p(x|z): an LSTM that reads z beside each word; c0 = W z, h0 = tanh(c0). Without a latent it is LSTM-LM."""
-
-    def __init__(self, vocabulary_size: int, settings: ModelSettings, latent: int) -> None:
-        super().__init__()
-        self.dropout = settings.dropout
-        self.generator: torch.Generator | None = None
-        """Of the dropout's noise; None: torch's global one."""
-        self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
-        self.lstm = nn.LSTM(settings.embedding + latent, settings.hidden, batch_first=True)
-        self.initial = nn.Linear(latent, settings.hidden, bias=False) if latent else None
-        self.output = nn.Linear(settings.hidden, vocabulary_size - FIRST_TARGET, bias=False)
-        self.skip = nn.Linear(latent, settings.hidden, bias=False) if latent and settings.skip_connections else None
-        """From the code to what the output layer reads, past the LSTM."""
-
-    def initial_state(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """(h0_BH, c0_BH) from a code."""
-        assert self.initial is not None
-        c0_BH = self.initial(z_BD)
-        return torch.tanh(c0_BH), c0_BH
-
-    def states(self, inputs_BT: Tensor, z_BD: Tensor | None) -> Tensor:
-        """The LSTM's states (B, T, H), one per input; dropout (training only) on the embedding and on the states."""
-        embedded_BTE = self.dropped(self.embedding(inputs_BT))
-        if z_BD is None:
-            states_BTH, _ = self.lstm(embedded_BTE)
-        else:
-            z_BTD = z_BD[:, None].expand(-1, inputs_BT.shape[1], -1)
-            h0_BH, c0_BH = self.initial_state(z_BD)
-            states_BTH, _ = self.lstm(torch.cat([embedded_BTE, z_BTD], dim=-1), (h0_BH[None], c0_BH[None]))
-            if self.skip is not None:
-                states_BTH = states_BTH + self.skip(z_BD)[:, None]
-        return self.dropped(states_BTH)
-
-    def dropped(self, value: Tensor) -> Tensor:
-        """Dropout, in training."""
-        return dropout(value, self.dropout, self.generator) if self.training else value
-
-    def forward(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Reconstruction: -log p(x|z) in nats, EOS counted, BOS not.
-
-        Args: z_BD, None for LSTM-LM; inputs_BT in place of the batch's own (word dropout).
-        Returns: its sum over the batch (differentiable) and per sentence (B), detached.
-        """
-        total, losses_BT = self.word_losses(batch, z_BD, inputs_BT)
-        return total, losses_BT.sum(dim=1)
-
-    def word_losses(self, batch: Batch, z_BD: Tensor | None, inputs_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `forward`, the second one per target (B, T - 1), 0 on padding."""
-        return self.losses_of(self.states(batch.inputs_BT if inputs_BT is None else inputs_BT, z_BD), batch)
-
-    def losses_of(self, states_BTH: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`word_losses` of what `states` has returned."""
-        mask_BT = batch.target_mask_BT
-        if states_BTH.is_cuda:  # how many rows are no padding is not known there: all are computed
-            rows_RH, targets_R = states_BTH.flatten(0, 1), (batch.targets_BT - FIRST_TARGET).clamp_min(0).flatten()
-            total, losses_R = linear_cross_entropy(rows_RH, self.output.weight, targets_R, mask_BT.flatten())
-            return total, losses_R.view(mask_BT.shape)
-        targets_R = batch.targets_BT[mask_BT] - FIRST_TARGET
-        total, losses_R = linear_cross_entropy(states_BTH[mask_BT], self.output.weight, targets_R)
-        losses_BT = torch.zeros(mask_BT.shape, dtype=losses_R.dtype, device=losses_R.device)
-        losses_BT[mask_BT] = losses_R
-        return total, losses_BT
-
-
 class Network(nn.Module):
     """A decoder, and for a VAE an encoder beside it."""
 
@@ -155,7 +88,7 @@ class Network(nn.Module):
         super().__init__()
         self.kind, self.vocabulary_size, self.settings = kind, vocabulary_size, settings
         self.encoder = Encoder(vocabulary_size, settings) if kind == "vae" else None
-        self.decoder = Decoder(vocabulary_size, settings, settings.latent if kind == "vae" else 0)
+        self.decoder = LSTMDecoder(vocabulary_size, settings, settings.latent if kind == "vae" else 0)
         if settings.initialisation == "uniform":
             self.initialise_uniformly()
 

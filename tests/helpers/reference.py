@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from textvae.networks import Decoder, Encoder
+from textvae.decoders import LSTMDecoder
+from textvae.networks import Encoder
 
 BOS, EOS = 1, 2
 
@@ -33,7 +34,7 @@ def posterior(encoder: Encoder, words: list[int]) -> tuple[Tensor, Tensor, Tenso
     return mu_log_var[:half], mu_log_var[half:], last
 
 
-def next_word_log_probs(decoder: Decoder, words: list[int], z: Tensor | None) -> list[Tensor]:
+def next_word_log_probs(decoder: LSTMDecoder, words: list[int], z: Tensor | None) -> list[Tensor]:
     """log p(next id | what was read), over all ids, after BOS and after each word; PAD and BOS have -inf."""
     if z is None:
         h = c = torch.zeros(decoder.lstm.hidden_size, dtype=torch.float64)
@@ -52,7 +53,7 @@ def next_word_log_probs(decoder: Decoder, words: list[int], z: Tensor | None) ->
     return log_probs
 
 
-def log_prob(decoder: Decoder, words: list[int], z: Tensor | None, ended: bool = True) -> float:
+def log_prob(decoder: LSTMDecoder, words: list[int], z: Tensor | None, ended: bool = True) -> float:
     """log p(words EOS | z), or log p(words ... | z) where the sentence has not ended."""
     targets = [*words, EOS] if ended else words
     log_probs = next_word_log_probs(decoder, words, z)

@@ -153,9 +153,9 @@ def check_stepwise_decoder(network: Network) -> None:
     with torch.inference_mode():
         expected = network.decoder.states(words, z) @ network.decoder.output.weight.T
         stepwise = StepwiseDecoder(network, 64)
-        h, c, z_part = stepwise.start(z, 2)
+        state = stepwise.start(z, 2)
         for position in range(words.shape[1]):
-            logits, h, c = stepwise.step(words[:, position], h, c, z_part)
+            logits, *state = stepwise.step(words[:, position], *state)
             words_of = logits[:, : expected.shape[2]]
             torch.testing.assert_close(words_of, expected[:, position], atol=1e-5, rtol=1e-5)
             assert (logits[:, expected.shape[2] :] == -torch.inf).all(), "no word has these classes"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from textvae.corpus import Batch
+from textvae.decoders import LSTMDecoder
 from textvae.estimators import gaussian_log_prob
-from textvae.networks import Decoder
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
 from textvae.strict import Size, Weight
 
@@ -40,7 +40,7 @@ class ZForcing(Annealed):
     def build(self) -> None:
         """The backward language model, without dropout, and the auxiliary network, with PyTorch's initialisation."""
         settings = self.network.settings
-        self.backward = Decoder(self.network.vocabulary_size, settings.model_copy(update={"dropout": 0.0}), 0)
+        self.backward = LSTMDecoder(self.network.vocabulary_size, settings.model_copy(update={"dropout": 0.0}), 0)
         self.auxiliary = nn.Sequential(
             nn.Linear(settings.hidden + settings.latent, self.config.auxiliary_hidden),
             nn.LeakyReLU(1 / 3),
