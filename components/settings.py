@@ -95,6 +95,10 @@ def of_run(params: Params, dataset: str, system: str) -> dict[str, dict[str, Any
             f"datasets.{dataset}.settings.preprocess.train_sentences is {sentences}: {system} compares the sentences "
             f"of a batch: set it to {needed} or more"
         )
+    if training is not None:
+        preprocess = params.preprocess(dataset)
+        longest = min(preprocess.max_length, preprocess.longest or preprocess.max_length)
+        merged.model.check_reach(longest, f"a sentence of {dataset}", params.layers(dataset, system).key)
     train = TrainSettings(
         dataset=dataset,
         system=system,

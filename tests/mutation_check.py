@@ -487,6 +487,48 @@ MUTANTS = [
         "z_BTD = nn.functional.pad(z_BD[:, None], (0, 0, 0, inputs_BT.shape[1] - 1))",
         "textvae/test_networks.py",
     ),
+    Mutant(
+        "a dilated convolution reads the next word",
+        "textvae/decoders.py",
+        "padded_BSC = F.pad(narrowed_BTC, (0, 0, 2 * self.dilation, 0))",
+        "padded_BSC = F.pad(narrowed_BTC, (0, 0, 2 * self.dilation - 1, 1))",
+        "textvae/test_dilated_vae.py",
+    ),
+    Mutant(
+        "the middle tap of a dilated convolution is the last word",
+        "textvae/decoders.py",
+        "padded_BSC[:, self.dilation : self.dilation + length], narrowed_BTC",
+        "padded_BSC[:, 2 * self.dilation - 1 : 2 * self.dilation - 1 + length], narrowed_BTC",
+        "textvae/test_dilated_vae.py",
+    ),
+    Mutant(
+        "word by word a dilated convolution reads one position too far back",
+        "textvae/decoders.py",
+        "past_BSC[:, self.dilation], narrowed_BC",
+        "past_BSC[:, self.dilation - 1], narrowed_BC",
+        "textvae/test_dilated_vae.py",
+    ),
+    Mutant(
+        "word by word dilated convolutions do not know the code",
+        "textvae/decoders.py",
+        "states_BH = self.words[words_B] + z_part",
+        "states_BH = self.words[words_B] + 0 * z_part",
+        "textvae/test_dilated_vae.py",
+    ),
+    Mutant(
+        "a block of dilated convolutions is no residual one",
+        "textvae/decoders.py",
+        "return x_BTH + self.widen(dropped(convolved_BTC))",
+        "return self.widen(dropped(convolved_BTC))",
+        "textvae/test_dilated_vae.py",
+    ),
+    Mutant(
+        "a dilation may be longer than every sentence",
+        "textvae/step_settings.py",
+        "furthest = max(self.dilations)",
+        "furthest = min(self.dilations)",
+        "textvae/test_dilated_vae.py",
+    ),
     # --- the objectives
     Mutant(
         "word dropout drops BOS",

@@ -1,14 +1,17 @@
 """Decoders, p(x|z): what reads the words and the code is a class's own, all others of it they share.
 
 Shapes, kept in every name: B sentences, T positions, E embedding, I inputs (a word's embedding and the code beside it),
-H hidden, D latent, V target classes, R rows (positions that are not padding).
+H hidden, C channels of a convolution, S positions of its past, D latent, V target classes, R rows (positions that are
+not padding).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textvae.config import ModelSettings
@@ -159,3 +162,88 @@ class StepwiseLSTM:
         c_BH = torch.sigmoid(f) * c_BH + torch.sigmoid(i) * torch.tanh(g)
         h_BH = torch.sigmoid(o) * torch.tanh(c_BH)
         return h_BH, h_BH, c_BH, z_part
+
+
+class DilatedBlock(nn.Module):
+    """x + what lies 0, `dilation` and twice as many positions back: products 1 x 1, 1 x 3 (causal, dilated) and 1 x 1
+    over half as many channels, ReLU between them.
+
+    The convolution is a linear layer over its three taps side by side: a matrix product obeys the switch of
+    textvae/device.py and makes the same numbers again, where cuDNN's convolutions have a switch of their own and
+    gradients summed in any order.
+    """
+
+    def __init__(self, hidden: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation, self.channels = dilation, (hidden + 1) // 2
+        self.narrow = nn.Linear(hidden, self.channels)
+        self.convolution = nn.Linear(3 * self.channels, self.channels)
+        self.widen = nn.Linear(self.channels, hidden)
+
+    def forward(self, x_BTH: Tensor, dropped: Callable[[Tensor], Tensor]) -> Tensor:
+        """All positions; before the first the convolution reads zeros. `dropped` acts on what it says."""
+        narrowed_BTC = torch.relu(self.narrow(x_BTH))
+        padded_BSC = F.pad(narrowed_BTC, (0, 0, 2 * self.dilation, 0))
+        length = x_BTH.shape[1]
+        taps = padded_BSC[:, :length], padded_BSC[:, self.dilation : self.dilation + length], narrowed_BTC
+        convolved_BTC: Tensor = torch.relu(self.convolution(torch.cat(taps, dim=-1)))
+        return x_BTH + self.widen(dropped(convolved_BTC))  # type: ignore[no-any-return]
+
+    def step(self, x_BH: Tensor, past_BSC: Tensor) -> tuple[Tensor, Tensor]:
+        """One position, and the past after it: what was narrowed at the last 2 x dilation positions."""
+        narrowed_BC = torch.relu(self.narrow(x_BH))
+        taps = past_BSC[:, 0], past_BSC[:, self.dilation], narrowed_BC
+        convolved_BC = torch.relu(self.convolution(torch.cat(taps, dim=-1)))
+        return x_BH + self.widen(convolved_BC), torch.cat([past_BSC[:, 1:], narrowed_BC[:, None]], dim=1)
+
+
+class DilatedDecoder(Decoder):
+    """Dilated convolutions (Yang et al. 2017, https://arxiv.org/abs/1702.08139): what is said of the next word depends
+    on the code and on the last 2 sum(dilations) + 1 inputs."""
+
+    def build(self, settings: ModelSettings, latent: int) -> None:
+        """A linear layer to the channels, and a residual block for each dilation."""
+        self.input = nn.Linear(settings.embedding + latent, settings.hidden)
+        self.blocks = nn.ModuleList(DilatedBlock(settings.hidden, dilation) for dilation in settings.dilations)
+
+    def read(self, inputs_BTI: Tensor, z_BD: Tensor | None) -> Tensor:
+        """The last block's output; dropout (training only) in each block, behind the convolution."""
+        states_BTH = self.input(inputs_BTI)
+        for block in self.blocks:
+            states_BTH = block(states_BTH, self.dropped)
+        return states_BTH  # type: ignore[no-any-return]
+
+    def stepwise(self) -> StepwiseDilated:
+        """See `Decoder`."""
+        return StepwiseDilated(self)
+
+
+class StepwiseDilated:
+    """Dilated convolutions one word at a time. The state: z's part of every step's input and, of each block, what it
+    has of its past (B, S, C)."""
+
+    def __init__(self, decoder: DilatedDecoder) -> None:
+        embedding, weight = decoder.embedding.weight, decoder.input.weight
+        split = embedding.shape[1]
+        self.words = embedding @ weight[:, :split].T + decoder.input.bias
+        self.from_z = weight[:, split:].T
+        self.blocks = cast("list[DilatedBlock]", list(decoder.blocks))
+
+    def start(self, z_BD: Tensor | None, count: int) -> tuple[Tensor, ...]:
+        """See `Stepwise`."""
+        z_part = self.words.new_zeros(count, 1) if z_BD is None else z_BD @ self.from_z
+        return z_part, *(self.words.new_zeros(count, 2 * one.dilation, one.channels) for one in self.blocks)
+
+    def step(self, words_B: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """See `Stepwise`."""
+        z_part, *pasts = state
+        states_BH = self.words[words_B] + z_part
+        after = []
+        for block, past_BSC in zip(self.blocks, pasts, strict=True):
+            states_BH, past_BSC = block.step(states_BH, past_BSC)
+            after.append(past_BSC)
+        return states_BH, z_part, *after
+
+
+DECODERS: dict[str, type[Decoder]] = {"lstm": LSTMDecoder, "dilated": DilatedDecoder}
+"""By `model.decoder`."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from textvae.config import ModelSettings
 from textvae.corpus import Batch
-from textvae.decoders import LSTMDecoder
+from textvae.decoders import DECODERS
 from textvae.vocabulary import PAD
 
 Kind = Literal["lstm_lm", "vae"]
@@ -88,7 +88,7 @@ class Network(nn.Module):
         super().__init__()
         self.kind, self.vocabulary_size, self.settings = kind, vocabulary_size, settings
         self.encoder = Encoder(vocabulary_size, settings) if kind == "vae" else None
-        self.decoder = LSTMDecoder(vocabulary_size, settings, settings.latent if kind == "vae" else 0)
+        self.decoder = DECODERS[settings.decoder](vocabulary_size, settings, self.latent)
         if settings.initialisation == "uniform":
             self.initialise_uniformly()
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from textvae.strict import Count, Frozen, Length, Name, Rate, Seed, Several, Size, Steps, Times, Weight, distinct
+from textvae.errors import SettingsError
+from textvae.strict import (
+    Count,
+    Frozen,
+    Length,
+    Location,
+    Name,
+    Rate,
+    Seed,
+    Several,
+    Size,
+    Steps,
+    Times,
+    Weight,
+    distinct,
+    dotted,
+)
 
 MOST_EXAMPLES = 1000
 Few = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
@@ -14,6 +31,9 @@ Few = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 LEAST_TEMPERATURE = 0.001
 MOST_COMMITTED = 20
 """Nats a dimension: a posterior whose variance is at most exp(-41)."""
+MOST_BLOCKS = 64
+Dilation = Annotated[int, Field(ge=1, le=1000)]
+"""Positions; of a sentence that is generated twice as many are in memory, for every block."""
 LMPLZ_BYTES = (25 * 2**20, 4 * 2**40)
 """It refuses less, whatever the text: its table of words alone takes 24 MiB."""
 
@@ -38,6 +58,10 @@ class ModelSettings(Frozen):
     """By which a posterior is better than the encoder's answer: steps on its sentence's own loss (Kim et al. 2018)."""
     svi_learning_rate: Rate = 0.06
     """Of these steps."""
+    decoder: Literal["lstm", "dilated"] = "lstm"
+    """`dilated`: causal convolutions (Yang et al. 2017), which see the `dilations`' reach of the words before."""
+    dilations: Annotated[list[Dilation], Field(min_length=1, max_length=MOST_BLOCKS)] = Field(default=[1, 2, 4])
+    """One block each: it reads the position itself, so many before it and twice as many."""
 
     @model_validator(mode="after")
     def can_commit(self) -> ModelSettings:
@@ -57,6 +81,16 @@ class ModelSettings(Frozen):
                     "set one of the two to 0"
                 )
         return self
+
+    def check_reach(self, longest: int, where: str, key: Callable[[Location], str] = dotted) -> None:
+        """Raise SettingsError where a dilation is longer than the longest sentence, of so many words, as `where` says.
+        `key` names a setting."""
+        furthest = max(self.dilations)
+        if self.decoder == "dilated" and furthest > longest:
+            raise SettingsError(
+                f"{key(('model', 'dilations'))} has {furthest}, and {where} has {longest} words at most: that block "
+                f"would see no word before the current one: take it out, or {longest} at most"
+            )
 
 
 class TrainingSettings(Frozen):

@@ -118,6 +118,7 @@ class Trainer:
             raise SettingsError(
                 f"{settings.system} compares the sentences of a batch: the corpus needs 2 or more for training"
             )
+        settings.model.check_reach(int(train.lengths.max()), "a sentence of the corpus")
         torch.manual_seed(stream(seed, -1))
         self.noise = Noise(self.device)
         with self.turn():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from textvae.decoders import LSTMDecoder
+from textvae.decoders import Decoder, DilatedDecoder
 from textvae.networks import Encoder
 
 BOS, EOS = 1, 2
@@ -34,26 +34,48 @@ def posterior(encoder: Encoder, words: list[int]) -> tuple[Tensor, Tensor, Tenso
     return mu_log_var[:half], mu_log_var[half:], last
 
 
-def next_word_log_probs(decoder: LSTMDecoder, words: list[int], z: Tensor | None) -> list[Tensor]:
+def dilated_states(decoder: DilatedDecoder, inputs: list[Tensor]) -> list[Tensor]:
+    """The output at each input: x + W3 relu(W2 [a_(t-2d); a_(t-d); a_t] + b2) + b3, a = relu(W1 x + b1), block by
+    block; a is 0 before the first input."""
+
+    def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+        return layer.weight.detach().double() @ x + layer.bias.detach().double()
+
+    states = [linear(decoder.input, x) for x in inputs]
+    for block in decoder.blocks:
+        read = [linear(block.narrow, x).clamp_min(0) for x in states]
+        after = []
+        for t, x in enumerate(states):
+            places = t - 2 * block.dilation, t - block.dilation, t
+            zeros = torch.zeros(block.channels, dtype=torch.float64)
+            taps = torch.cat([read[s] if s >= 0 else zeros for s in places])
+            after.append(x + linear(block.widen, linear(block.convolution, taps).clamp_min(0)))
+        states = after
+    return states
+
+
+def next_word_log_probs(decoder: Decoder, words: list[int], z: Tensor | None) -> list[Tensor]:
     """log p(next id | what was read), over all ids, after BOS and after each word; PAD and BOS have -inf."""
-    if z is None:
-        h = c = torch.zeros(decoder.lstm.hidden_size, dtype=torch.float64)
-        code = torch.zeros(0, dtype=torch.float64)
-    else:
-        assert decoder.initial is not None
-        code = z.double()
-        c = decoder.initial.weight.detach().double() @ code
-        h = torch.tanh(c)
+    code = torch.zeros(0, dtype=torch.float64) if z is None else z.double()
     inputs = [torch.cat([decoder.embedding.weight[i].detach().double(), code]) for i in [BOS, *words]]
+    if isinstance(decoder, DilatedDecoder):
+        states: Iterable[Tensor] = dilated_states(decoder, inputs)
+    else:
+        h = c = torch.zeros(decoder.lstm.hidden_size, dtype=torch.float64)
+        if z is not None:
+            assert decoder.initial is not None
+            c = decoder.initial.weight.detach().double() @ code
+            h = torch.tanh(c)
+        states = lstm_states(decoder.lstm, inputs, h, c)
     impossible = torch.full((2,), -torch.inf, dtype=torch.float64)
     log_probs = []
-    for state in lstm_states(decoder.lstm, inputs, h, c):
+    for state in states:
         logits = torch.cat([impossible, decoder.output.weight.detach().double() @ state])
         log_probs.append(logits - torch.log(torch.exp(logits).sum()))
     return log_probs
 
 
-def log_prob(decoder: LSTMDecoder, words: list[int], z: Tensor | None, ended: bool = True) -> float:
+def log_prob(decoder: Decoder, words: list[int], z: Tensor | None, ended: bool = True) -> float:
     """log p(words EOS | z), or log p(words ... | z) where the sentence has not ended."""
     targets = [*words, EOS] if ended else words
     log_probs = next_word_log_probs(decoder, words, z)
