@@ -83,6 +83,8 @@ def acceptable(at: Path_, value: Any) -> bool:
         return name in sections | {"defaults", "report"} or own or with_like
     if value == []:
         return name == "texts"
+    if value == [1, 1]:
+        return name == "dilations"
     if isinstance(value, bool):
         return name in ("lowercase", "reduced", "energy_trained", "skip_connections") or at == (
             "systems",
