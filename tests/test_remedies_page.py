@@ -26,7 +26,7 @@ remedies = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(remedies)
 PAGE = (ROOT / "docs/remedies.md").read_text(encoding="utf-8")
 PARAMS = Params.load(ROOT / "params.yaml")
-COMING = {"vmf_vae", "sa_vae"}
+COMING = {"vmf_vae"}
 """Listed before their entries are there."""
 
 

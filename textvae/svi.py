@@ -24,7 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from textvae import estimators
 from textvae.corpus import Batch
-from textvae.networks import Decoder, Network, reparameterised
+from textvae.decoders import Decoder
+from textvae.networks import Network, reparameterised
 
 DIFFERENCE = 0.01
 """How far a difference moves the sentence that it moves most. Theirs multiplies the vector by 1e-5, which float32 would
