@@ -446,9 +446,9 @@ MUTANTS = [
     ),
     Mutant(
         "the KL takes log sigma^2 for log sigma",
-        "textvae/estimators.py",
-        "(torch.expm1(log_var_ND) - log_var_ND)",
-        "(torch.expm1(2 * log_var_ND) - 2 * log_var_ND)",
+        "textvae/posteriors.py",
+        "(torch.expm1(self.log_var) - self.log_var)",
+        "(torch.expm1(2 * self.log_var) - 2 * self.log_var)",
         "textvae/test_estimators.py",
     ),
     # --- the networks
@@ -468,9 +468,9 @@ MUTANTS = [
     ),
     Mutant(
         "z is mu + sigma^2 noise",
-        "textvae/networks.py",
-        "torch.exp(0.5 * log_var_BD)",
-        "torch.exp(log_var_BD)",
+        "textvae/posteriors.py",
+        "torch.exp(0.5 * self.log_var)",
+        "torch.exp(self.log_var)",
         "textvae/test_networks.py",
     ),
     Mutant(
@@ -951,8 +951,8 @@ MUTANTS = [
     Mutant(
         "the MI is measured at the posteriors' means",
         "textvae/evaluation.py",
-        "mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)",
-        "mutual_information(network, sentences, mu_ND, log_var_ND, mu_ND)",
+        "mutual_information(network, sentences, posterior, z_ND)",
+        "mutual_information(network, sentences, posterior, posterior.mean)",
         "textvae/test_evaluation.py",
     ),
     Mutant(
@@ -1157,8 +1157,8 @@ MUTANTS = [
     Mutant(
         "the mean's reconstruction is a sample's",
         "textvae/latent.py",
-        "z_NKD[n, 1:] = reparameterised",
-        "z_NKD[n, :-1] = reparameterised",
+        "z_NKD[n, 1:] = posterior[n]",
+        "z_NKD[n, :-1] = posterior[n]",
         "textvae/test_latent.py",
     ),
     Mutant(

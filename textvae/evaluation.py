@@ -26,7 +26,7 @@ from textvae.inference import (
     reconstruction,
     reconstruction_of_codes,
 )
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
 from textvae.progress import Progress, progress
 
 MEASURES = (
@@ -45,7 +45,8 @@ OF_SENTENCES = ("nll", "reconstruction", "kl", "nll_iw", "gain")
 
 
 class Measured(NamedTuple):
-    """The columns, what they are means of, and the posteriors: no rows for LSTM-LM and for numbers of no use."""
+    """The columns, what they are means of, and the posteriors' mean and log variance: no rows for LSTM-LM and for
+    numbers of no use."""
 
     columns: dict[str, Any]
     of_sentences: dict[str, Tensor]
@@ -82,16 +83,16 @@ def of_language_model(network: Network, sentences: Sentences, settings: Evaluati
 
 def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings, seed: int) -> Measured:
     """A VAE's numbers."""
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
+    posterior = posteriors(network, sentences)
+    kl_N = posterior.kl()
     reconstruction_N = torch.zeros(len(sentences), dtype=torch.float64)
     for sample in range(settings.elbo_samples):
-        z_ND = reparameterised(mu_ND, log_var_ND, hashed_normals(sentences, seed, network.latent, f"elbo {sample}"))
+        z_ND = posterior.sample(hashed_normals(sentences, seed, network.latent, f"elbo {sample}"))
         reconstruction_N += reconstruction(network, sentences, z_ND) / settings.elbo_samples
     nll_N = reconstruction_N + kl_N
     if diverged := divergence(sentences, nll_N):
         return of_no_use(network, diverged)
-    information = mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)
+    information = mutual_information(network, sentences, posterior, z_ND)
     subset = hashed_subset(sentences, settings.iw_sentences, "nll_iw")
     with progress("evaluate: NLL-IW", len(subset), "sentences") as bar:
         iw_N = importance_weighted_nll(network, sentences.subset(subset), settings.iw_samples, seed, bar)
@@ -107,8 +108,8 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
         "gain_se": gain_se,
         "gain_sentences": len(gain_N),
         "gain_codes": codes,
-        "mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
-        "au": estimators.active_units(mu_ND),
+        "mi_batch": mutual_information_in_batches(sentences, posterior, z_ND),
+        "au": estimators.active_units(posterior.mean),
         **{name: getattr(information, name) for name in ("kl", "mi", "mi_upper", "kl_agg")},
         **{f"{name}_se": getattr(information, f"{name}_se") for name in ("kl", "mi", "mi_upper", "kl_agg")},
     }
@@ -119,7 +120,7 @@ def of_vae(network: Network, sentences: Sentences, settings: EvaluationSettings,
     of_sentences = {"nll": nll_N, "reconstruction": reconstruction_N, "kl": kl_N}
     of_sentences["nll_iw"] = scattered(iw_N, subset, len(sentences))
     of_sentences["gain"] = scattered(gain_N, gain_subset, len(sentences))
-    return Measured(metrics, of_sentences, mu_ND, log_var_ND)
+    return Measured(metrics, of_sentences, *posterior.moments())
 
 
 def scattered(values_S: Tensor, subset: IntArray, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sentences from the prior: z ~ N(0, I), then word by word.
+"""Sentences from the prior: z ~ p(z), then word by word.
 
 Each sentence has random numbers of its own, by (seed, its number, the place in it), so that it does not depend on the
 batch it is drawn in, nor on when those that have ended leave it. Shapes: N sentences, B of them that are being
@@ -232,9 +232,14 @@ def prior_samples(
     at_pace = at_pace or pace(network)
     for start in range(0, settings.sentences, at_pace.batch):
         numbers_N = torch.arange(start, min(start + at_pace.batch, settings.sentences), device=network.device)
-        codes_ND = philox.normals(seed, CODES, numbers_N, network.latent) if network.latent else None
+        codes_ND = prior_codes(network, seed, numbers_N) if network.latent else None
         chances = partial(prior_chances, seed, numbers_N) if settings.temperature else None
         yield generate(network, len(numbers_N), codes_ND, settings, chances, at_pace)
+
+
+def prior_codes(network: Network, seed: int, numbers_N: Tensor) -> Tensor:
+    """The codes (N, D) of the sentences with these numbers."""
+    return network.family.projected(philox.normals(seed, CODES, numbers_N, network.latent))
 
 
 def prior_chances(seed: int, numbers_N: Tensor, rows_B: Tensor, place_B: Tensor) -> Tensor:

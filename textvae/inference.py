@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from textvae import estimators
+from textvae import estimators, svi
 from textvae.corpus import (
     Batch,
     Sentences,
@@ -24,9 +25,9 @@ from textvae.corpus import (
     hashed_subset,
 )
 from textvae.device import float32_precision
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
+from textvae.posteriors import Posterior, joined
 from textvae.progress import Progress
-from textvae.svi import posterior
 
 HE_BATCH = 32
 
@@ -51,15 +52,14 @@ def batching(device: torch.device) -> Batching:
 
 @torch.inference_mode()
 @float32_precision(tf32=False)
-def posteriors(network: Network, sentences: Sentences) -> tuple[Tensor, Tensor]:
-    """mu_ND and log sigma^2_ND of q(z|x) for every sentence, after its SVI steps, float64, on the CPU."""
+def posteriors(network: Network, sentences: Sentences) -> Posterior:
+    """q(z|x) (N, D) of every sentence, after its SVI steps, float64, on the CPU."""
     network.eval()
-    mu_ND = torch.empty(len(sentences), network.latent, dtype=torch.float64, device=network.device)
-    log_var_ND = torch.empty_like(mu_ND)
+    parts, places = [network.no_posteriors()], []
     for batch in batches(network, sentences):
-        mu_BD, log_var_BD, _ = posterior(network, batch, svi_noise(network, sentences, batch))
-        mu_ND[batch.indices], log_var_ND[batch.indices] = mu_BD.double(), log_var_BD.double()
-    return mu_ND.cpu(), log_var_ND.cpu()
+        parts.append(svi.posterior(network, batch, svi_noise(network, sentences, batch))[0].double())
+        places += batch.indices.tolist()
+    return joined(parts).to(torch.device("cpu"))[np.argsort(places)]
 
 
 def svi_noise(network: Network, sentences: Sentences, batch: Batch) -> Tensor | None:
@@ -125,33 +125,32 @@ def importance_weighted_nll(
     network: Network, sentences: Sentences, samples: int, seed: int, bar: Progress | None = None
 ) -> Tensor:
     """NLL-IW (N): -log (1/k) sum_k p(x, z_k) / q(z_k|x) with k = `samples`, noise keyed by sentence, copy and seed."""
-    mu_ND, log_var_ND = (of_ND.to(network.device) for of_ND in posteriors(network, sentences))
-    nll_N, copies = torch.empty_like(mu_ND[:, 0]), sentences.copies
+    posterior = posteriors(network, sentences).to(network.device)
+    nll_N = torch.empty(len(sentences), dtype=torch.float64, device=network.device)
+    copies = sentences.copies
     for batch in batches(network, sentences, samples):
         noise_SKD = torch.stack(
             [hashed_normal(sentences[n], seed, (samples, network.latent), "nll_iw", copies[n]) for n in batch.indices]
         ).to(network.device)
-        mu_S1D, log_var_S1D = (of_ND[batch.indices, None] for of_ND in (mu_ND, log_var_ND))
-        z_SKD = reparameterised(mu_S1D, log_var_S1D, noise_SKD)
-        log_p_xz_SK = estimators.standard_normal_log_prob(z_SKD) - reconstruction_of_codes(network, batch, z_SKD)
-        log_q_SK = estimators.gaussian_log_prob(z_SKD, mu_S1D, log_var_S1D)
-        nll_N[batch.indices] = estimators.importance_weighted_nll(log_p_xz_SK, log_q_SK)
+        own = posterior[batch.indices, None]
+        z_SKD = own.sample(noise_SKD)
+        log_p_xz_SK = own.log_prior(z_SKD) - reconstruction_of_codes(network, batch, z_SKD)
+        nll_N[batch.indices] = estimators.importance_weighted_nll(log_p_xz_SK, own.log_prob(z_SKD))
         if bar is not None:
             bar.advance(len(batch))
     return nll_N.cpu()
 
 
 def mutual_information(
-    network: Network, sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor
+    network: Network, sentences: Sentences, posterior: Posterior, z_ND: Tensor
 ) -> estimators.LatentInformation:
     """`mi` and its like, computed where the network is: they take N^2 densities in float64."""
-    mu_ND, log_var_ND, z_ND = (of_ND.to(network.device) for of_ND in (mu_ND, log_var_ND, z_ND))
-    return estimators.mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
+    return estimators.mutual_information(posterior.to(network.device), z_ND.to(network.device), sentences.kinds)
 
 
-def mutual_information_in_batches(sentences: Sentences, mu_ND: Tensor, log_var_ND: Tensor, z_ND: Tensor) -> float:
+def mutual_information_in_batches(sentences: Sentences, posterior: Posterior, z_ND: Tensor) -> float:
     """`mi_batch`: the MI in batches of 32 sentences, chosen by their hashes (He et al. 2019)."""
-    return estimators.mutual_information_in_batches(mu_ND, log_var_ND, z_ND, hashed_batches(sentences, HE_BATCH))
+    return estimators.mutual_information_in_batches(posterior, z_ND, hashed_batches(sentences, HE_BATCH))
 
 
 def validation_subset(sentences: Sentences, count: int) -> Sentences:
@@ -168,18 +167,17 @@ def validation(
         nll_N = reconstruction(network, sentences, None)
         iw_nll = float(reconstruction(network, subset, None).mean())
         return {"valid_nll": float(nll_N.mean()), "valid_reconstruction": float(nll_N.mean()), "valid_nll_iw": iw_nll}
-    mu_ND, log_var_ND = posteriors(network, sentences)
-    noise_ND = hashed_normals(sentences, seed, network.latent, "validation")
-    z_ND = reparameterised(mu_ND, log_var_ND, noise_ND)
+    posterior = posteriors(network, sentences)
+    z_ND = posterior.sample(hashed_normals(sentences, seed, network.latent, "validation"))
     reconstruction_N = reconstruction(network, sentences, z_ND)
-    kl_N = estimators.gaussian_kl(mu_ND, log_var_ND)
-    information = mutual_information(network, sentences, mu_ND, log_var_ND, z_ND)
+    kl_N = posterior.kl()
+    information = mutual_information(network, sentences, posterior, z_ND)
     return {
         "valid_nll": float((reconstruction_N + kl_N).mean()),
         "valid_reconstruction": float(reconstruction_N.mean()),
         "valid_kl": float(kl_N.mean()),
         "valid_mi": float(information.mi),
-        "valid_mi_batch": mutual_information_in_batches(sentences, mu_ND, log_var_ND, z_ND),
-        "valid_au": float(estimators.active_units(mu_ND)),
+        "valid_mi_batch": mutual_information_in_batches(sentences, posterior, z_ND),
+        "valid_au": float(estimators.active_units(posterior.mean)),
         "valid_nll_iw": float(importance_weighted_nll(network, subset, iw_samples, seed).mean()),
     }

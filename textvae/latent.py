@@ -32,7 +32,7 @@ from textvae.corpus import Sentences, hashed_normal
 from textvae.errors import DataError, SettingsError
 from textvae.inference import importance_weighted_nll, posteriors, word_log_probs
 from textvae.nearest import FloatArray, nearest
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
 from textvae.progress import Progress
 from textvae.tokenizer import Tokenizer
 from textvae.vocabulary import EOS
@@ -106,7 +106,7 @@ class TextVAE(checkpoint.Model):
 
     def encode(self, sentences: Texts, *, tokens: bool = False) -> tuple[FloatArray, FloatArray]:
         """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D)."""
-        mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences, tokens))
+        mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences, tokens)).moments()
         return mu_ND.numpy(), log_var_ND.numpy()
 
     def decode(self, codes_ND: npt.ArrayLike, max_length: int = 200) -> list[Generated]:
@@ -129,11 +129,11 @@ class TextVAE(checkpoint.Model):
         """Every sentence, decoded greedily from its posterior's mean and from `samples` samples of the posterior."""
         network, read = self._vae, self.tokenised(sentences, tokens)
         at_least(0, samples, "samples")
-        mu_ND, log_var_ND = posteriors(network, read)
-        z_NKD = mu_ND[:, None].repeat(1, 1 + samples, 1)
+        posterior = posteriors(network, read)
+        z_NKD = posterior.mean[:, None].repeat(1, 1 + samples, 1)
         for n in range(len(read)):
             noise_KD = hashed_normal(read[n], self._seed(seed), (samples, network.latent), "reconstruct")
-            z_NKD[n, 1:] = reparameterised(mu_ND[n], log_var_ND[n], noise_KD)
+            z_NKD[n, 1:] = posterior[n].sample(noise_KD)
         texts = iter([one.text for one in self._decoded(network, z_NKD.flatten(0, 1), max_length)])
         sources = [self.vocabulary.decode(read[n]) for n in range(len(read))]
         return [Reconstruction(source, next(texts), list(islice(texts, samples))) for source in sources]
@@ -156,7 +156,7 @@ class TextVAE(checkpoint.Model):
 
     def interpolate(self, a: str, b: str, steps: int = 6, max_length: int = 200, *, tokens: bool = False) -> list[Step]:
         """`steps` sentences, greedily decoded, on the line between two posterior means, both ends among them."""
-        mu_ND, _ = posteriors(self._vae, self.tokenised([a, b], tokens))
+        mu_ND = posteriors(self._vae, self.tokenised([a, b], tokens)).mean
         return self.between(mu_ND[0], mu_ND[1], steps, max_length)
 
     def between(self, a_D: npt.ArrayLike, b_D: npt.ArrayLike, steps: int = 6, max_length: int = 200) -> list[Step]:
@@ -184,14 +184,14 @@ class TextVAE(checkpoint.Model):
         def means() -> Iterator[FloatArray]:
             passed = 0
             for start in range(0, len(distinct), CHUNK):
-                yield posteriors(network, searched.subset(distinct[start : start + CHUNK]))[0].numpy()
+                yield posteriors(network, searched.subset(distinct[start : start + CHUNK])).mean.numpy()
                 if bar is not None:  # repeated sentences count where they stand: the corpus is passed to its end
                     end = start + CHUNK
                     position = int(distinct[end]) if end < len(distinct) else len(searched)
                     bar.advance(position - passed)
                     passed = position
 
-        rows_QK, cosines_QK = nearest(posteriors(network, read)[0].numpy(), means(), k + 1)
+        rows_QK, cosines_QK = nearest(posteriors(network, read).mean.numpy(), means(), k + 1)
         found = []
         for query in range(len(read)):
             itself = first.get(read[query].tobytes())
@@ -206,7 +206,7 @@ class TextVAE(checkpoint.Model):
         """log-probabilities word by word, and NLL-IW with `samples` samples, of every sentence."""
         network, read = self._network, self.tokenised(sentences, tokens)
         at_least(1, samples, "samples")
-        mu_ND = None if network.kind == "lstm_lm" else posteriors(network, read)[0]
+        mu_ND = None if network.kind == "lstm_lm" else posteriors(network, read).mean
         log_probs = word_log_probs(network, read, mu_ND)
         if mu_ND is None:
             nll_iw = [-sum(one) for one in log_probs]

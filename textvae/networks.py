@@ -15,19 +15,22 @@ from torch import Tensor, nn
 from textvae.config import ModelSettings
 from textvae.corpus import Batch
 from textvae.decoders import DECODERS
+from textvae.posteriors import Gaussian, Posterior
 from textvae.vocabulary import PAD
 
 Kind = Literal["lstm_lm", "vae"]
 INITIAL_RANGE, INITIAL_EMBEDDING_RANGE = 0.01, 0.1
 
 
-class Posterior(nn.Module):
+class GaussianHead(nn.Module):
     """What the encoder's two heads become: mu and log sigma^2 themselves, or such that the KL has a floor.
 
     `means_deviation` g (Zhu et al. 2020): mu is normalised over the batch, times g, plus a shift that is learned; in
     evaluation over the running statistics. Over a training batch the mean of the KL is at least D g^2 / 2.
     `committed_rate` r (Razavi et al. 2019): sigma^2 is at most s, with D (s - 1 - log s) / 2 = r, the KL of mu = 0.
     """
+
+    family = Gaussian
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -38,8 +41,14 @@ class Posterior(nn.Module):
             self.shift_D = nn.Parameter(torch.zeros(settings.latent))
         self.most_log_var = least_committed(settings.committed_rate / settings.latent)
 
-    def forward(self, mu_BD: Tensor, log_var_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """(mu_BD, log_var_BD) from the heads."""
+    @staticmethod
+    def width(latent: int) -> int:
+        """Numbers that the encoder gives for a sentence."""
+        return 2 * latent
+
+    def forward(self, heads_BW: Tensor) -> Gaussian:
+        """The posteriors of a batch."""
+        mu_BD, log_var_BD = heads_BW.chunk(2, dim=-1)
         if self.deviation:
             norm = self.normalised
             of_batch = self.training and len(mu_BD) > 1  # one sentence has no deviation: it takes the running one
@@ -47,7 +56,7 @@ class Posterior(nn.Module):
             mu_BD = self.deviation * mu_BD + self.shift_D
         if self.most_log_var < 0:
             log_var_BD = self.most_log_var - F.softplus(log_var_BD)
-        return mu_BD, log_var_BD
+        return Gaussian(mu_BD, log_var_BD)
 
 
 def least_committed(rate: float) -> float:
@@ -63,22 +72,21 @@ def least_committed(rate: float) -> float:
 
 
 class Encoder(nn.Module):
-    """q(z|x) = N(mu(x), diag sigma^2(x)): an LSTM over BOS w_1 .. w_T EOS, one linear layer for both heads."""
+    """q(z|x): an LSTM over BOS w_1 .. w_T EOS, one linear layer for all heads."""
 
     def __init__(self, vocabulary_size: int, settings: ModelSettings) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
-        self.heads = nn.Linear(settings.hidden, 2 * settings.latent, bias=False)
-        self.posterior = Posterior(settings)
+        self.heads = nn.Linear(settings.hidden, GaussianHead.width(settings.latent), bias=False)
+        self.posterior = GaussianHead(settings)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(mu_BD, log_var_BD, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""
+    def forward(self, batch: Batch) -> tuple[Posterior, Tensor]:
+        """(posteriors, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""
         states_BTH, _ = self.lstm(self.embedding(batch.tokens_BT))
         last_B1H = (batch.lengths_B - 1)[:, None, None].expand(-1, 1, states_BTH.shape[2])
         hidden_BH = states_BTH.gather(1, last_B1H)[:, 0]
-        mu_BD, log_var_BD = self.posterior(*self.heads(hidden_BH).chunk(2, dim=-1))
-        return mu_BD, log_var_BD, hidden_BH
+        return self.posterior(self.heads(hidden_BH)), hidden_BH
 
 
 class Network(nn.Module):
@@ -112,7 +120,21 @@ class Network(nn.Module):
         """Dimensions of z, 0 for LSTM-LM."""
         return self.settings.latent if self.kind == "vae" else 0
 
+    @property
+    def family(self) -> type[Posterior]:
+        """What kind of posterior and prior a VAE has."""
+        assert self.encoder is not None, "LSTM-LM has no posterior"
+        return self.encoder.posterior.family
 
-def reparameterised(mu_BD: Tensor, log_var_BD: Tensor, noise_BD: Tensor) -> Tensor:
-    """z = mu + sigma * noise (Kingma & Welling 2014)."""
-    return mu_BD + torch.exp(0.5 * log_var_BD) * noise_BD
+    def encode(self, batch: Batch) -> tuple[Posterior, Tensor]:
+        """(q(z|x), the encoder's hidden_BH) of a batch's sentences: the one place where posteriors come from."""
+        assert self.encoder is not None, "LSTM-LM has no posterior"
+        posterior, hidden_BH = self.encoder(batch)
+        return posterior, hidden_BH
+
+    def no_posteriors(self) -> Posterior:
+        """Of no sentence (0, D), float64."""
+        assert self.encoder is not None, "LSTM-LM has no posterior"
+        heads = self.encoder.heads
+        nobody: Posterior = self.encoder.posterior(heads.weight.new_zeros(0, heads.out_features))
+        return nobody.double()

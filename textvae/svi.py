@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from textvae import estimators
 from textvae.corpus import Batch
 from textvae.decoders import Decoder
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
+from textvae.posteriors import Gaussian, Posterior
 
 DIFFERENCE = 0.01
 """How far a difference moves the sentence that it moves most. Theirs multiplies the vector by 1e-5, which float32 would
@@ -34,29 +34,27 @@ round away here: the gradient of a mean over a batch is short."""
 
 def posterior(
     network: Network, batch: Batch, noise_KBD: Tensor | None = None, beta: Tensor | float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(mu_BD, log_var_BD, hidden_BH) of q(z|x): the encoder's, after one SVI step for each noise.
+) -> tuple[Posterior, Tensor]:
+    """(q(z|x), hidden_BH) of a batch: the encoder's answer, after one SVI step for each noise.
 
     Args: noise_KBD, standard normal; None for a model without SVI steps; beta, the KL's weight in the steps' loss.
     """
-    assert network.encoder is not None, "LSTM-LM has no posterior"
-    mu_BD, log_var_BD, hidden_BH = network.encoder(batch)
+    answer, hidden_BH = network.encode(batch)
     if noise_KBD is not None:
-        mu_BD, log_var_BD = refined(network, batch, mu_BD, log_var_BD, noise_KBD, beta)
-    return mu_BD, log_var_BD, hidden_BH
+        assert isinstance(answer, Gaussian)  # the settings see to it
+        answer = refined(network, batch, answer, noise_KBD, beta)
+    return answer, hidden_BH
 
 
-def refined(
-    network: Network, batch: Batch, mu_BD: Tensor, log_var_BD: Tensor, noise_KBD: Tensor, beta: Tensor | float
-) -> tuple[Tensor, Tensor]:
-    """(mu_BD, log_var_BD) after the steps; differentiable where gradients are on."""
-    rate = network.settings.svi_learning_rate
+def refined(network: Network, batch: Batch, answer: Gaussian, noise_KBD: Tensor, beta: Tensor | float) -> Gaussian:
+    """The posterior (B, D) after the steps; differentiable where gradients are on."""
+    rate, mu_BD, log_var_BD = network.settings.svi_learning_rate, answer.mu, answer.log_var
     if torch.is_grad_enabled():
         decoder = without_dropout(network.decoder)
         for noise_BD in noise_KBD.to(mu_BD):
             loss = _Loss(decoder, batch, noise_BD, beta)
             mu_BD, log_var_BD = _Step.apply(loss, rate, mu_BD, log_var_BD, *loss.weights)  # type: ignore[no-untyped-call]
-        return mu_BD, log_var_BD
+        return Gaussian(mu_BD, log_var_BD)
     with torch.inference_mode(False), torch.no_grad():
         # What inference mode made takes no part in a gradient: copies do.
         decoder = without_dropout(network.decoder, frozen=True)
@@ -65,7 +63,7 @@ def refined(
         for noise_BD in noise_KBD.clone().to(mu_BD):
             mu_grad_BD, log_var_grad_BD = _Loss(decoder, batch, noise_BD, beta).gradients(mu_BD, log_var_BD)
             mu_BD, log_var_BD = mu_BD - rate * mu_grad_BD, log_var_BD - rate * log_var_grad_BD
-    return mu_BD, log_var_BD
+    return Gaussian(mu_BD, log_var_BD)
 
 
 def without_dropout(decoder: Decoder, frozen: bool = False) -> Decoder:
@@ -98,8 +96,8 @@ class _Loss:
         """d loss / d mu, d log sigma^2 and each of `weights`."""
         with torch.enable_grad():
             mu_BD, log_var_BD = mu_BD.detach().requires_grad_(), log_var_BD.detach().requires_grad_()
-            kl = estimators.gaussian_kl(mu_BD, log_var_BD).sum()
-            loss = self.decoder(self.batch, reparameterised(mu_BD, log_var_BD, self.noise_BD))[0] + self.beta * kl
+            q = Gaussian(mu_BD, log_var_BD)
+            loss = self.decoder(self.batch, q.sample(self.noise_BD))[0] + self.beta * q.kl().sum()
             return torch.autograd.grad(loss, [mu_BD, log_var_BD, *self.weights])
 
 

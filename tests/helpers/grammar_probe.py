@@ -25,8 +25,9 @@ from textvae import estimators
 from textvae.config import GrammarSettings, ModelSettings, Params, TrainingSettings, TrainSettings, merge
 from textvae.corpus import Sentences, hashed_normals
 from textvae.inference import posteriors, reconstruction
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
 from textvae.objectives import alternatives, checked
+from textvae.posteriors import Posterior
 from textvae.training import Trainer
 from textvae.vocabulary import Vocabulary
 
@@ -101,18 +102,16 @@ def trained(system: str, data: Corpus, seed: int = 1) -> Network | None:
 
 @dataclass(frozen=True)
 class Codes:
-    """Of one split: mu, log sigma^2 and z, all (N, D)."""
+    """Of one split: the posteriors and z, all (N, D)."""
 
-    mu_ND: Tensor
-    log_var_ND: Tensor
+    posterior: Posterior
     z_ND: Tensor
 
     @classmethod
     def of(cls, network: Network, sentences: Sentences) -> Codes:
         """z is one draw a sentence, the same at every call."""
-        mu_ND, log_var_ND = posteriors(network, sentences)
-        noise_ND = hashed_normals(sentences, 1, network.latent, "grammar probe")
-        return cls(mu_ND, log_var_ND, reparameterised(mu_ND, log_var_ND, noise_ND))
+        posterior = posteriors(network, sentences)
+        return cls(posterior, posterior.sample(hashed_normals(sentences, 1, network.latent, "grammar probe")))
 
 
 def probe_accuracy(train_ND: Tensor, topics_N: Tensor, test_MD: Tensor, test_topics_M: Tensor) -> float:
@@ -154,15 +153,15 @@ def measured(network: Network, data: Corpus) -> Measured:
         return Measured(float(reconstruction(network, test, None).mean()))
     codes = {split: Codes.of(network, data.splits[split]) for split in ("train", "test")}
     at = codes["test"]
-    found = estimators.mutual_information(at.mu_ND, at.log_var_ND, at.z_ND)
-    kl_N = estimators.gaussian_kl(at.mu_ND, at.log_var_ND)
+    found = estimators.mutual_information(at.posterior, at.z_ND)
+    kl_N = at.posterior.kl()
     topics = data.topics["train"], data.topics["test"]
     return Measured(
         nll=float((reconstruction(network, test, at.z_ND) + kl_N).mean()),
         kl=float(kl_N.mean()),
         mi=float(found.mi),
-        au=estimators.active_units(at.mu_ND),
-        probe_mu=probe_accuracy(codes["train"].mu_ND, topics[0], at.mu_ND, topics[1]),
+        au=estimators.active_units(at.posterior.mean),
+        probe_mu=probe_accuracy(codes["train"].posterior.mean, topics[0], at.posterior.mean, topics[1]),
         probe_z=probe_accuracy(codes["train"].z_ND, topics[0], at.z_ND, topics[1]),
     )
 

@@ -15,8 +15,6 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from textvae.estimators import (
     active_units,
     decoder_gain,
-    gaussian_kl,
-    gaussian_log_prob,
     importance_weighted_nll,
     log_aggregate_posterior,
     mean_and_se,
@@ -25,9 +23,9 @@ from textvae.estimators import (
     perplexity,
     posterior_mean_variances,
     sanity_problems,
-    standard_normal_log_prob,
     uselessness,
 )
+from textvae.posteriors import Gaussian
 
 
 def posteriors(
@@ -58,23 +56,24 @@ def test_gaussian_functions_agree_with_torch_distributions() -> None:
     mu, log_var, z = posteriors(7, 5)
     q = Independent(Normal(mu, torch.exp(log_var / 2)), 1)
     p = Independent(Normal(torch.zeros_like(mu), torch.ones_like(mu)), 1)
-    torch.testing.assert_close(gaussian_kl(mu, log_var), kl_divergence(q, p))
-    torch.testing.assert_close(gaussian_log_prob(z, mu, log_var), q.log_prob(z))
-    torch.testing.assert_close(standard_normal_log_prob(z), p.log_prob(z))
+    torch.testing.assert_close(Gaussian(mu, log_var).kl(), kl_divergence(q, p))
+    torch.testing.assert_close(Gaussian(mu, log_var).log_prob(z), q.log_prob(z))
+    torch.testing.assert_close(Gaussian.log_prior(z), p.log_prob(z))
     pairs = Independent(Normal(mu[None], torch.exp(log_var / 2)[None]), 1).log_prob(z[:, None])
-    torch.testing.assert_close(gaussian_log_prob(z[:, None], mu[None], log_var[None]), pairs)
+    torch.testing.assert_close(Gaussian(mu, log_var)[None].log_prob(z[:, None]), pairs)
 
 
 def test_gaussian_kl_keeps_the_digits_of_a_nearly_collapsed_posterior_in_float32() -> None:
     """KL = (mu^2 + log_var^2 / 2) / 2 + O(log_var^3): 7.5e-9 at mu = log_var = 1e-4, less than float32 sees at 1."""
-    kl = gaussian_kl(torch.full((1, 1), 1e-4), torch.full((1, 1), 1e-4))
+    kl = Gaussian(torch.full((1, 1), 1e-4), torch.full((1, 1), 1e-4)).kl()
     assert kl.dtype == torch.float32
     assert kl.item() == pytest.approx(7.5e-9, rel=2e-3)
 
 
 def test_gaussian_kl_has_the_right_gradient() -> None:
     mu, log_var, _ = posteriors(3, 2)
-    assert torch.autograd.gradcheck(gaussian_kl, (mu.requires_grad_(), log_var.requires_grad_()))
+    parameters = mu.requires_grad_(), log_var.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *parameters: Gaussian(*parameters).kl(), parameters)
 
 
 def test_mean_and_se() -> None:
@@ -114,8 +113,9 @@ def linear_gaussian_nll_iw(shift: float, repeats: int, samples: int) -> tuple[Te
     mean = mean + shift * torch.exp(log_var / 2)
     generator = torch.Generator().manual_seed(1)
     z = mean + torch.exp(log_var / 2) * torch.randn(repeats, samples, 2, generator=generator, dtype=torch.float64)
-    log_p_x_z = gaussian_log_prob(x, z @ weight.T, torch.full((4,), math.log(noise), dtype=torch.float64))
-    return log_p_x_z + standard_normal_log_prob(z), gaussian_log_prob(z, mean, log_var)
+    x_mean = z @ weight.T
+    log_p_x_z = Gaussian(x_mean, torch.full_like(x_mean, math.log(noise))).log_prob(x)
+    return log_p_x_z + Gaussian.log_prior(z), Gaussian(mean.expand_as(z), log_var.expand_as(z)).log_prob(z)
 
 
 def test_nll_iw_falls_with_k_to_the_truth() -> None:
@@ -169,7 +169,7 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary() -> None:
 def test_aggregate_posterior_equals_plain_loops_over_50_sentences() -> None:
     """From float32, as a model gives it, to ten digits."""
     mu, log_var, z = (tensor.float() for tensor in posteriors(50, 6))
-    found = log_aggregate_posterior(z, mu, log_var, torch.arange(50))
+    found = log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(50))
     for s in range(50):
         density = [loop_log_density(z[s].tolist(), mu[n].tolist(), log_var[n].tolist()) for n in range(50)]
         assert found.log_q_S[s].item() == pytest.approx(loop_log_mean_exp(density), abs=1e-10)
@@ -186,15 +186,15 @@ def test_aggregate_posterior_equals_torch_mixture() -> None:
     torch.manual_seed(0)
     own = torch.randint(40, (100,))
     z = mixture.sample((100,))
-    found = log_aggregate_posterior(z, mu, log_var, own)
+    found = log_aggregate_posterior(z, Gaussian(mu, log_var), own)
     torch.testing.assert_close(found.log_q_S, mixture.log_prob(z), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
 def test_aggregate_posterior_does_not_depend_on_the_chunk(chunk: int) -> None:
     mu, log_var, z = posteriors(64, 5)
-    whole = log_aggregate_posterior(z, mu, log_var, torch.arange(64))
-    parts = log_aggregate_posterior(z, mu, log_var, torch.arange(64), chunk)
+    whole = log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(64))
+    parts = log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(64), chunk)
     for expected, found in zip(whole, parts, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
@@ -207,8 +207,8 @@ def test_aggregate_posterior_stays_accurate_when_sigma_is_tiny(sigma: float, err
     twins = torch.arange(60) // 2 * 2
     z = z - mu + mu[twins] + 100
     mu = mu[twins] + 100
-    found = log_aggregate_posterior(z, mu, log_var, torch.arange(60))
-    pairs = gaussian_log_prob(z[:, None], mu[None], log_var[None])
+    found = log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(60))
+    pairs = Gaussian(mu, log_var)[None].log_prob(z[:, None])
     torch.testing.assert_close(found.log_q_S, torch.logsumexp(pairs, 1) - math.log(60), rtol=0, atol=error)
     pairs = pairs.fill_diagonal_(-math.inf)
     torch.testing.assert_close(found.log_q_others_S, torch.logsumexp(pairs, 1) - math.log(59), rtol=1e-12, atol=error)
@@ -216,14 +216,14 @@ def test_aggregate_posterior_stays_accurate_when_sigma_is_tiny(sigma: float, err
 
 def test_aggregate_posterior_of_several_points_per_component_and_of_one_component() -> None:
     mu, log_var, z = posteriors(5, 2)
-    once = log_aggregate_posterior(z, mu, log_var, torch.arange(5))
-    twice = log_aggregate_posterior(z.repeat(2, 1), mu, log_var, torch.arange(5).repeat(2))
+    once = log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(5))
+    twice = log_aggregate_posterior(z.repeat(2, 1), Gaussian(mu, log_var), torch.arange(5).repeat(2))
     torch.testing.assert_close(twice.log_q_others_S, once.log_q_others_S.repeat(2))
-    alone = log_aggregate_posterior(z[:1], mu[:1], log_var[:1], torch.zeros(1, dtype=torch.int64))
-    torch.testing.assert_close(alone.log_q_S, gaussian_log_prob(z[:1], mu[:1], log_var[:1]))
+    alone = log_aggregate_posterior(z[:1], Gaussian(mu, log_var)[:1], torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(alone.log_q_S, Gaussian(mu, log_var)[:1].log_prob(z[:1]))
     assert alone.log_q_others_S.item() == -math.inf
     with pytest.raises(ValueError, match="do not fit"):
-        log_aggregate_posterior(z, mu, log_var, torch.arange(4))
+        log_aggregate_posterior(z, Gaussian(mu, log_var), torch.arange(4))
 
 
 # --- MI, KL_agg --------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_aggregate_posterior_of_several_points_per_component_and_of_one_componen
 def test_mutual_information_equals_plain_loops_over_50_sentences() -> None:
     """Every number of eq. 6 from nested loops, from float32 input, as a model gives it."""
     mu, log_var, z = (tensor.float() for tensor in posteriors(50, 4))
-    found = mutual_information(mu, log_var, z)
+    found = mutual_information(Gaussian(mu, log_var), z)
     own, whole, others, prior, kl = [], [], [], [], []
     for s in range(50):
         density = [loop_log_density(z[s].tolist(), mu[n].tolist(), log_var[n].tolist()) for n in range(50)]
@@ -270,7 +270,7 @@ def test_mutual_information_of_a_linear_gaussian_encoder(dimensions: int, slope:
     generator = torch.Generator().manual_seed(2)
     x, noise = torch.randn(2, 4000, dimensions, generator=generator, dtype=torch.float64)
     mu = slope * x + 0.5
-    found = mutual_information(mu, torch.full_like(mu, 2 * math.log(sigma)), mu + sigma * noise)
+    found = mutual_information(Gaussian(mu, torch.full_like(mu, 2 * math.log(sigma))), mu + sigma * noise)
     information = dimensions / 2 * math.log(1 + slope**2 / sigma**2)
     variance = slope**2 + sigma**2
     kl_agg = dimensions / 2 * (variance + 0.5**2 - 1 - math.log(variance))
@@ -288,7 +288,8 @@ def test_mutual_information_beyond_log_n_is_bracketed() -> None:
     generator = torch.Generator().manual_seed(3)
     x, noise = torch.randn(2, 1000, 10, generator=generator, dtype=torch.float64)
     variance = 1 - 0.9**2
-    found = mutual_information(0.9 * x, torch.full_like(x, math.log(variance)), 0.9 * x + math.sqrt(variance) * noise)
+    posterior = Gaussian(0.9 * x, torch.full_like(x, math.log(variance)))
+    found = mutual_information(posterior, 0.9 * x + math.sqrt(variance) * noise)
     information = -5 * math.log(variance)
     assert information == pytest.approx(8.30, abs=0.01)
     assert 6 < found.mi < math.log(1000) < information < found.mi_upper - 6 * found.mi_upper_se
@@ -300,11 +301,11 @@ def test_mutual_information_of_separate_codes_is_log_n_and_of_pairs_log_half_n()
     mu = 1000 * torch.arange(100, dtype=torch.float64)[:, None]
     log_var = torch.zeros_like(mu)
     noise = torch.randn(100, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    alone = mutual_information(mu, log_var, mu + noise)
+    alone = mutual_information(Gaussian(mu, log_var), mu + noise)
     assert alone.mi == pytest.approx(math.log(100), abs=1e-12)
     assert sanity_problems(alone) == []
     pairs = mu // 2000 * 2000
-    shared = mutual_information(pairs, log_var, pairs + noise)
+    shared = mutual_information(Gaussian(pairs, log_var), pairs + noise)
     assert shared.mi == pytest.approx(math.log(50), abs=1e-8)
     assert shared.mi_upper == pytest.approx(math.log(99), abs=1e-8)
 
@@ -312,7 +313,7 @@ def test_mutual_information_of_separate_codes_is_log_n_and_of_pairs_log_half_n()
 def test_mutual_information_of_a_collapsed_encoder_is_zero() -> None:
     """q(z|x) = p(z) for every x: everything is 0, and rounding does not raise a false alarm."""
     mu = torch.zeros(300, 64)
-    found = mutual_information(mu, mu, torch.randn(300, 64, generator=torch.Generator().manual_seed(5)))
+    found = mutual_information(Gaussian(mu, mu), torch.randn(300, 64, generator=torch.Generator().manual_seed(5)))
     for value in (found.mi, found.mi_upper, found.kl_agg, found.kl_sampled, found.kl):
         assert value == pytest.approx(0, abs=1e-12)
     assert sanity_problems(found) == []
@@ -331,14 +332,14 @@ def test_mutual_information_never_exceeds_log_n(
 ) -> None:
     """Also where the expanded quadratic form has lost all its digits (sigma = 1e-11)."""
     mu, log_var, z = posteriors(sentences, dimensions, seed, log_sigma)
-    found = mutual_information(spread * mu, log_var, spread * mu + z - mu)
+    found = mutual_information(Gaussian(spread * mu, log_var), spread * mu + z - mu)
     assert found.mi <= math.log(sentences) + 1e-9
 
 
 def test_mutual_information_needs_one_sample_of_each_of_two_sentences() -> None:
     for shape in ((1, 3), (4, 3)):
         with pytest.raises(ValueError, match="at least 2 sentences"):
-            mutual_information(torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(shape))
+            mutual_information(Gaussian(torch.zeros(1, 3), torch.zeros(1, 3)), torch.zeros(shape))
 
 
 # --- MI in batches -----------------------------------------------------------------------------------------------
@@ -354,21 +355,22 @@ def test_mutual_information_in_batches_equals_plain_loops() -> None:
         density = {n: loop_log_density(z[s].tolist(), mu[n].tolist(), log_var[n].tolist()) for n in members}
         values.append(density[s] - loop_log_mean_exp(list(density.values())))
     assert values[12] == 0, "a batch of one carries nothing"
-    found = mutual_information_in_batches(mu, log_var, z, torch.tensor(batch_of))
+    found = mutual_information_in_batches(Gaussian(mu, log_var), z, torch.tensor(batch_of))
     assert found == pytest.approx(sum(values) / 20, abs=1e-11)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(6))
-    again = mutual_information_in_batches(mu[order], log_var[order], z[order], torch.tensor(batch_of)[order])
+    again = mutual_information_in_batches(Gaussian(mu, log_var)[order], z[order], torch.tensor(batch_of)[order])
     assert again == pytest.approx(found, abs=1e-12)
 
 
 def test_mutual_information_in_batches_has_the_batch_as_its_ceiling() -> None:
     mu, log_var, z = posteriors(96, 64, log_sigma=-3)
-    assert mutual_information(mu, log_var, z).mi == pytest.approx(math.log(96), abs=1e-9)
-    assert mutual_information_in_batches(mu, log_var, z, torch.arange(96) % 3) == pytest.approx(math.log(32), abs=1e-9)
-    one = mutual_information_in_batches(mu, log_var, z, torch.zeros(96, dtype=torch.int64))
-    assert one == pytest.approx(mutual_information(mu, log_var, z).mi, abs=1e-12)
+    posterior = Gaussian(mu, log_var)
+    assert mutual_information(posterior, z).mi == pytest.approx(math.log(96), abs=1e-9)
+    assert mutual_information_in_batches(posterior, z, torch.arange(96) % 3) == pytest.approx(math.log(32), abs=1e-9)
+    one = mutual_information_in_batches(posterior, z, torch.zeros(96, dtype=torch.int64))
+    assert one == pytest.approx(mutual_information(posterior, z).mi, abs=1e-12)
     with pytest.raises(ValueError, match="do not fit"):
-        mutual_information_in_batches(mu, log_var, z, torch.zeros(95))
+        mutual_information_in_batches(posterior, z, torch.zeros(95))
 
 
 # --- AU and gain -------------------------------------------------------------------------------------------------
@@ -427,7 +429,7 @@ def test_decoder_gain_is_a_lower_bound_that_rises_with_k() -> None:
 
 def test_sanity_names_each_broken_promise_alone() -> None:
     mu, log_var, z = posteriors(400, 8)
-    fine = mutual_information(mu, log_var, z)
+    fine = mutual_information(Gaussian(mu, log_var), z)
     assert sanity_problems(fine) == []
     broken = {
         "above log N": {"mi": math.log(400) + 1e-6},
@@ -445,12 +447,12 @@ def test_sanity_names_each_broken_promise_alone() -> None:
 def test_sanity_calls_nan_a_problem() -> None:
     mu, log_var, z = posteriors(10, 2)
     z[3, 1] = math.nan
-    assert len(sanity_problems(mutual_information(mu, log_var, z))) == 4
+    assert len(sanity_problems(mutual_information(Gaussian(mu, log_var), z))) == 4
 
 
 def test_sanity_catches_an_aggregate_posterior_without_the_own_component() -> None:
     mu, log_var, z = posteriors(200, 32)
-    found = mutual_information(mu, log_var, z)
+    found = mutual_information(Gaussian(mu, log_var), z)
     (problem,) = sanity_problems(dataclasses.replace(found, mi=found.mi_upper))
     assert "own component" in problem
 
@@ -458,7 +460,7 @@ def test_sanity_catches_an_aggregate_posterior_without_the_own_component() -> No
 def test_sanity_catches_samples_that_are_not_the_posterior_s() -> None:
     """Two bugs of evaluation loops: sigma^2 for sigma in the reparametrisation, and the codes of other sentences."""
     mu, log_var, z = posteriors(500, 8)
-    squared = mutual_information(mu, log_var, mu + (z - mu) * torch.exp(log_var / 2))
+    squared = mutual_information(Gaussian(mu, log_var), mu + (z - mu) * torch.exp(log_var / 2))
     assert any("not drawn from" in problem for problem in sanity_problems(squared))
-    shifted = mutual_information(mu, log_var, z.roll(1, 0))
+    shifted = mutual_information(Gaussian(mu, log_var), z.roll(1, 0))
     assert any("MI -" in problem for problem in sanity_problems(shifted))

@@ -45,6 +45,7 @@ from textvae.inference import (
     word_log_probs,
 )
 from textvae.networks import Kind, Network
+from textvae.posteriors import Posterior
 from textvae.records import Metrics, read_record
 
 SEED = 5
@@ -109,7 +110,7 @@ def language_model(corpus: Corpus) -> Network:
 
 
 def test_posteriors_are_each_sentences_own(vae: Network, corpus: Corpus) -> None:
-    mu, log_var = posteriors(vae, corpus.test)
+    mu, log_var = posteriors(vae, corpus.test).moments()
     assert mu.dtype == log_var.dtype == torch.float64
     assert vae.encoder is not None
     for n in range(len(corpus.test)):
@@ -474,7 +475,7 @@ def test_the_posteriors_are_written_for_every_sentence(
 ) -> None:
     measured(model, corpus_folder, tmp_path / "evaluation")
     table = pq.read_table(tmp_path / "evaluation" / "posterior.parquet")
-    mu, log_var = posteriors(vae, corpus.test)
+    mu, log_var = posteriors(vae, corpus.test).moments()
     assert table["sentence"].to_pylist() == [
         " ".join(corpus.vocabulary.words[i - 4] for i in corpus.test[n]) for n in range(len(corpus.test))
     ]
@@ -651,7 +652,7 @@ def test_a_number_that_contradicts_mathematics_ends_with_70_and_writes_nothing(
 ) -> None:
     """A q(z) that lacks the sentence's own component: MI above log N."""
 
-    def without_own(z: Tensor, mu: Tensor, log_var: Tensor, own: Tensor) -> estimators.AggregatePosterior:
+    def without_own(z: Tensor, posterior: Posterior, own: Tensor) -> estimators.AggregatePosterior:
         return estimators.AggregatePosterior(torch.full((len(z),), -99.0), torch.full((len(z),), -99.0))
 
     monkeypatch.setattr(estimators, "log_aggregate_posterior", without_own)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from textvae.config import ModelSettings
 from textvae.corpus import Batch, Sentences, collate
-from textvae.networks import Kind, Network, reparameterised
+from textvae.networks import Kind, Network
+from textvae.posteriors import Gaussian
 
 VOCABULARY = 9
 SENTENCES = [[4, 5, 6], [], [8], [7, 3, 4, 4, 8, 5], [6, 5]]
@@ -38,7 +39,8 @@ def padded(batch: Batch, columns: int) -> Batch:
 def test_the_posterior_is_read_off_the_state_at_eos() -> None:
     encoder = random_network("vae", VOCABULARY).encoder
     assert encoder is not None
-    mu, log_var, hidden = encoder(batch_of(SENTENCES))
+    posterior, hidden = encoder(batch_of(SENTENCES))
+    mu, log_var = posterior.moments()
     for row, words in enumerate(SENTENCES):
         torch.testing.assert_close((mu[row], log_var[row], hidden[row]), reference.posterior(encoder, words))
 
@@ -107,7 +109,10 @@ def test_padding_and_the_other_sentences_of_a_batch_change_nothing(kind: Kind) -
     def numbers(rows: list[int], padding: int) -> list[Tensor]:
         batch = padded(batch_of([SENTENCES[row] for row in rows]), padding)
         losses = network.decoder(batch, None if z is None else z[rows])[1]
-        return [losses] if network.encoder is None else [losses, *network.encoder(batch)]
+        if network.encoder is None:
+            return [losses]
+        posterior, hidden = network.encode(batch)
+        return [losses, *posterior.moments(), hidden]
 
     together = numbers([0, 1, 2, 3, 4], 0)
     for rows, padding in (([0, 1, 2, 3, 4], 7), ([4, 2], 0), ([3, 1, 0], 3), ([1], 0), ([2], 0)):
@@ -190,9 +195,10 @@ def test_the_papers_sizes_give_the_papers_architecture() -> None:
 
 def test_the_sample_has_the_posteriors_mean_and_variance() -> None:
     mu, log_var = torch.tensor([[1.0, -2.0]]), torch.tensor([[math.log(4.0), math.log(0.25)]])
-    torch.testing.assert_close(reparameterised(mu, log_var, torch.zeros(1, 2)), mu)
+    posterior = Gaussian(mu, log_var)
+    torch.testing.assert_close(posterior.sample(torch.zeros(1, 2)), mu)
     # mu + sigma * noise with sigma = (2, 0.5)
-    z = reparameterised(mu, log_var, torch.tensor([[1.5, -1.0]]))
+    z = posterior.sample(torch.tensor([[1.5, -1.0]]))
     torch.testing.assert_close(z, torch.tensor([[4.0, -2.5]]))
 
 

@@ -106,8 +106,8 @@ def test_annealing_over_part_of_an_epoch_and_over_none() -> None:
 
 def explicit_terms(network: Network, noise: Tensor, batch: Batch = BATCH) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(reconstruction, KL, hidden, z) from the full logits and the formulas, with a graph."""
-    assert network.encoder is not None
-    mu, log_var, hidden = network.encoder(batch)
+    posterior, hidden = network.encode(batch)
+    mu, log_var = posterior.moments()
     z = mu + log_var.exp().sqrt() * noise
     logits = network.decoder.states(batch.inputs_BT, z) @ network.decoder.output.weight.T
     targets = torch.where(batch.target_mask_BT, batch.targets_BT - FIRST_TARGET, -100)

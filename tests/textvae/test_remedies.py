@@ -18,12 +18,12 @@ from tiny import random_network, tiny_corpus, train_settings
 from textvae.checkpoint import load_state, save_state
 from textvae.config import ModelSettings, validated
 from textvae.errors import SettingsError
-from textvae.estimators import gaussian_kl
-from textvae.networks import Network, Posterior
+from textvae.networks import GaussianHead, Network
 from textvae.objectives import objective_class
 from textvae.objectives.base import Code
 from textvae.objectives.mdr_vae import MinimumRateVAE
 from textvae.objectives.pretrained_vae import PretrainedVAE
+from textvae.posteriors import Gaussian
 from textvae.step_settings import TrainingSettings
 from textvae.training import Outcome, Trainer
 
@@ -106,9 +106,9 @@ def test_the_multiplier_settles_where_the_kl_is_at_the_rate(monkeypatch: pytest.
     assert float(objective.multiplier) == pytest.approx(0.75, abs=0.01)
 
 
-def explicit_code() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def explicit_code() -> tuple[Gaussian, torch.Tensor]:
     """Posterior and hidden state that nothing reads."""
-    return torch.zeros(1), torch.zeros(1), torch.zeros(1)
+    return Gaussian(torch.zeros(1), torch.zeros(1)), torch.zeros(1)
 
 
 def test_the_multiplier_goes_into_the_state_and_comes_back_exactly() -> None:
@@ -173,16 +173,15 @@ MODEL_OF = {"latent": 4, "hidden": 6, "embedding": 5}
     heads=st.lists(st.floats(-30, 30, width=32), min_size=8, max_size=8),
 )
 def test_a_committed_rate_is_kept_whatever_the_weights(rate: float, heads: list[float]) -> None:
-    posterior = Posterior(ModelSettings(**MODEL_OF, committed_rate=rate))
-    mu, log_var = posterior(*torch.tensor([heads], dtype=torch.float64).chunk(2, dim=-1))
-    assert float(gaussian_kl(mu, log_var)) >= rate * (1 - 1e-6)
+    posterior = GaussianHead(ModelSettings(**MODEL_OF, committed_rate=rate))
+    assert float(posterior(torch.tensor([heads], dtype=torch.float64)).kl()) >= rate * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.01, 1.0, 30.0])
 def test_a_committed_rate_is_the_least_kl_of_its_family_and_no_less(rate: float) -> None:
-    posterior = Posterior(ModelSettings(**MODEL_OF, committed_rate=rate))
-    mu, log_var = posterior(torch.zeros(1, 4, dtype=torch.float64), torch.full((1, 4), -60.0, dtype=torch.float64))
-    assert float(gaussian_kl(mu, log_var)) == pytest.approx(rate)
+    posterior = GaussianHead(ModelSettings(**MODEL_OF, committed_rate=rate))
+    heads = torch.cat([torch.zeros(1, 4), torch.full((1, 4), -60.0)], dim=1).double()
+    assert float(posterior(heads).kl()) == pytest.approx(rate)
 
 
 def test_more_than_the_dimensions_can_commit_is_refused() -> None:
@@ -194,25 +193,26 @@ def test_more_than_the_dimensions_can_commit_is_refused() -> None:
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-4, 1.0, 50.0]), gamma=st.floats(0.05, 3))
 def test_batch_norm_keeps_the_mean_kl_of_a_batch_above_its_bound(seed: int, scale: float, gamma: float) -> None:
     """D gamma^2 / 2 (Zhu et al. 2020, eq. 8, with a shift of 0), however close the encoder's means are."""
-    posterior = Posterior(ModelSettings(**MODEL_OF, means_deviation=gamma)).double().train()
+    posterior = GaussianHead(ModelSettings(**MODEL_OF, means_deviation=gamma)).double().train()
     generator = torch.Generator().manual_seed(seed)
     heads = scale * torch.randn(16, 8, generator=generator, dtype=torch.float64)
-    mu, log_var = posterior(*heads.chunk(2, dim=-1))
-    torch.testing.assert_close(mu.std(0, correction=0), torch.full((4,), gamma, dtype=torch.float64), rtol=1e-3, atol=0)
-    assert float(gaussian_kl(mu, log_var).mean()) >= 4 * gamma**2 / 2 * (1 - 1e-3)
+    found = posterior(heads)
+    deviations_D = torch.full((4,), gamma, dtype=torch.float64)
+    torch.testing.assert_close(found.mu.std(0, correction=0), deviations_D, rtol=1e-3, atol=0)
+    assert float(found.kl().mean().detach()) >= 4 * gamma**2 / 2 * (1 - 1e-3)
 
 
 def test_in_evaluation_a_sentence_s_posterior_does_not_depend_on_its_batch() -> None:
-    posterior = Posterior(ModelSettings(**MODEL_OF, means_deviation=0.5)).double().train()
+    posterior = GaussianHead(ModelSettings(**MODEL_OF, means_deviation=0.5)).double().train()
     heads = torch.randn(32, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for _ in range(100):
-        in_training = posterior(*heads.chunk(2, dim=-1))[0]
+        in_training = posterior(heads).mu
     posterior.eval()
-    together = posterior(*heads.chunk(2, dim=-1))[0]
-    alone = torch.cat([posterior(*heads[n : n + 1].chunk(2, dim=-1))[0] for n in range(32)])
+    together = posterior(heads).mu
+    alone = torch.cat([posterior(heads[n : n + 1]).mu for n in range(32)])
     torch.testing.assert_close(alone, together)
     torch.testing.assert_close(together, in_training, rtol=0.05, atol=0.02)
-    one = posterior.train()(*heads[:1].chunk(2, dim=-1))[0]
+    one = posterior.train()(heads[:1]).mu
     torch.testing.assert_close(one, together[:1], msg="a batch of one takes the running statistics")
 
 

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from textvae.corpus import Sentences, hashed_batches, hashed_normal, hashed_normals, hashed_subset
 from textvae.estimators import LatentInformation, mean_and_se, mutual_information, sanity_problems
-from textvae.networks import reparameterised
+from textvae.posteriors import Gaussian
 
 LATENT = 4
 NOISE_SEEDS = range(40)
@@ -25,19 +24,19 @@ def corpus(distinct: int, copies: list[int]) -> Sentences:
     return Sentences.of([rows[n] for n in np.random.default_rng(0).permutation(len(rows))])
 
 
-def spread_posteriors(sentences: Sentences, spread: float) -> tuple[Tensor, Tensor]:
-    """mu_ND and log sigma^2_ND, equal for equal sentences, with means that differ between the others."""
+def spread_posteriors(sentences: Sentences, spread: float) -> Gaussian:
+    """Equal for equal sentences, with means that differ between the others."""
     kinds = int(sentences.kinds.max()) + 1
     generator = torch.Generator().manual_seed(1)
     mu_GD = spread * torch.randn(kinds, LATENT, generator=generator, dtype=torch.float64)
     log_var_GD = -spread * torch.rand(kinds, LATENT, generator=generator, dtype=torch.float64)
-    return mu_GD[sentences.kinds], log_var_GD[sentences.kinds]
+    return Gaussian(mu_GD, log_var_GD)[sentences.kinds]
 
 
 def measured(sentences: Sentences, spread: float, seed: int) -> LatentInformation:
-    mu_ND, log_var_ND = spread_posteriors(sentences, spread)
-    z_ND = reparameterised(mu_ND, log_var_ND, hashed_normals(sentences, seed, LATENT, "elbo 0"))
-    return mutual_information(mu_ND, log_var_ND, z_ND, sentences.kinds)
+    posterior = spread_posteriors(sentences, spread)
+    z_ND = posterior.sample(hashed_normals(sentences, seed, LATENT, "elbo 0"))
+    return mutual_information(posterior, z_ND, sentences.kinds)
 
 
 # --- noise and subsets -------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from textvae import softmax, svi
 from textvae.checkpoint import load_state, save_state
 from textvae.config import ModelSettings
 from textvae.corpus import Sentences
-from textvae.estimators import gaussian_kl
 from textvae.inference import posteriors, validation
-from textvae.networks import Network, reparameterised
+from textvae.networks import Network
+from textvae.posteriors import Gaussian
 from textvae.training import Trainer
 
 BETA = 0.37
@@ -41,10 +41,17 @@ def noise_of(steps: int, seed: int = 0) -> Tensor:
     return torch.randn(steps, len(BATCH), MODEL.latent, generator=generator, dtype=torch.float64)
 
 
-def explicit(network: Network, mu: Tensor, log_var: Tensor, noise: Tensor, beta: float) -> Tensor:
+def posterior_of(network: Network, *noise_and_beta: Any) -> Gaussian:
+    """The batch's."""
+    found, _ = svi.posterior(network, BATCH, *noise_and_beta)
+    assert isinstance(found, Gaussian)
+    return found
+
+
+def explicit(network: Network, at: Gaussian, noise: Tensor, beta: float) -> Tensor:
     """-log p(x|z) + beta KL of each sentence at one code."""
     with torch.no_grad():
-        return network.decoder(BATCH, reparameterised(mu, log_var, noise))[1] + beta * gaussian_kl(mu, log_var)
+        return network.decoder(BATCH, at.sample(noise))[1] + beta * at.kl()
 
 
 # --- the gradient --------------------------------------------------------------------------------------------------
@@ -87,8 +94,8 @@ def test_the_difference_that_training_takes_is_fine_enough_for_float32() -> None
     for network, difference in ((network_of(2), 1e-6), (network_of(2).float(), svi.DIFFERENCE)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(svi, "DIFFERENCE", difference)
-            mu, log_var, _ = svi.posterior(network, BATCH, noise_of(2), 1.0)
-            (mu.sum() / len(BATCH) + log_var.square().mean()).backward()  # type: ignore[no-untyped-call]
+            q = posterior_of(network, noise_of(2), 1.0)
+            (q.mu.sum() / len(BATCH) + q.log_var.square().mean()).backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([w.grad.double().flatten() for w in network.parameters() if w.grad is not None]))
     assert float((found[1] - found[0]).norm()) < 0.01 * float(found[0].norm())
 
@@ -98,20 +105,19 @@ def test_with_a_decoder_that_ignores_the_code_a_step_is_that_of_the_kl() -> None
     network = network_of(1, rate=0.3)
     with torch.no_grad():
         network.decoder.output.weight.zero_()
-        mu, log_var, _ = svi.posterior(network, BATCH)
-        moved_mu, moved_log_var, _ = svi.posterior(network, BATCH, noise_of(1), BETA)
-    torch.testing.assert_close(moved_mu, (1 - 0.3 * BETA) * mu)
-    torch.testing.assert_close(moved_log_var, log_var - 0.3 * BETA * (log_var.exp() - 1) / 2)
+        q, moved = posterior_of(network), posterior_of(network, noise_of(1), BETA)
+    torch.testing.assert_close(moved.mu, (1 - 0.3 * BETA) * q.mu)
+    torch.testing.assert_close(moved.log_var, q.log_var - 0.3 * BETA * (q.log_var.exp() - 1) / 2)
 
 
 def test_every_step_lowers_each_sentence_s_loss_where_steps_are_small() -> None:
     network, noise = network_of(1, rate=0.01), noise_of(1)
     with torch.no_grad():
-        mu, log_var, _ = svi.posterior(network, BATCH)
+        q = posterior_of(network)
         for _ in range(5):
-            before = explicit(network, mu, log_var, noise[0], BETA)
-            mu, log_var = svi.refined(network, BATCH, mu, log_var, noise, BETA)
-            assert (explicit(network, mu, log_var, noise[0], BETA) < before).all()
+            before = explicit(network, q, noise[0], BETA)
+            q = svi.refined(network, BATCH, q, noise, BETA)
+            assert (explicit(network, q, noise[0], BETA) < before).all()
 
 
 def test_in_training_the_steps_have_the_weight_that_the_kl_has() -> None:
@@ -122,10 +128,10 @@ def test_in_training_the_steps_have_the_weight_that_the_kl_has() -> None:
     code = objective.encode(BATCH)
     torch.manual_seed(1)
     noise = torch.randn(2, len(BATCH), MODEL.latent, dtype=torch.float64)
-    mu, log_var, _ = svi.posterior(network, BATCH, noise, BETA)
-    torch.testing.assert_close(code.mu_BD, mu)
-    torch.testing.assert_close(code.log_var_BD, log_var)
-    torch.testing.assert_close(code.kl, gaussian_kl(mu, log_var).mean())
+    q = posterior_of(network, noise, BETA)
+    torch.testing.assert_close(code.posterior.mu, q.mu)
+    torch.testing.assert_close(code.posterior.log_var, q.log_var)
+    torch.testing.assert_close(code.kl, q.kl().mean())
 
 
 # --- what a posterior is -------------------------------------------------------------------------------------------
@@ -134,16 +140,17 @@ def test_in_training_the_steps_have_the_weight_that_the_kl_has() -> None:
 def test_the_steps_of_training_are_those_of_evaluation() -> None:
     """The same numbers with gradients and without, in training mode and not: nothing is dropped, no noise drawn."""
     network = network_of(3, dropout=0.5)
-    evaluated = svi.posterior(network.eval(), BATCH, noise_of(3))
+    evaluated = posterior_of(network.eval(), noise_of(3))
     network.train()
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    trained = svi.posterior(network, BATCH, noise_of(3))
+    trained = posterior_of(network, noise_of(3))
     with torch.inference_mode():
-        inferred = svi.posterior(network, BATCH, noise_of(3))
+        inferred = posterior_of(network, noise_of(3))
     assert torch.equal(torch.get_rng_state(), state)
-    assert trained[0].requires_grad
-    for ours, others, third in zip(trained, evaluated, inferred, strict=True):
+    assert trained.mu.requires_grad
+    for name in ("mu", "log_var"):
+        ours, others, third = (getattr(one, name) for one in (trained, evaluated, inferred))
         assert torch.equal(ours, others)
         torch.testing.assert_close(third, others)
     assert network.decoder.training
@@ -152,26 +159,26 @@ def test_the_steps_of_training_are_those_of_evaluation() -> None:
 
 def test_a_posterior_depends_on_neither_batch_nor_order_nor_seed() -> None:
     network = network_of(3)
-    mu, log_var = posteriors(network, SENTENCES)
-    again = posteriors(network, SENTENCES)
+    mu, log_var = posteriors(network, SENTENCES).moments()
+    again = posteriors(network, SENTENCES).moments()
     assert torch.equal(mu, again[0])
     assert torch.equal(log_var, again[1])
     order = np.array([3, 0, 4, 1, 2, 0])
-    other_mu, other_log_var = posteriors(network, SENTENCES.subset(order))
+    other_mu, other_log_var = posteriors(network, SENTENCES.subset(order)).moments()
     torch.testing.assert_close(other_mu, mu[order])
     torch.testing.assert_close(other_log_var, log_var[order], msg="equal sentences have one posterior")
     for n in range(len(SENTENCES)):
-        torch.testing.assert_close(posteriors(network, SENTENCES.subset(np.array([n])))[0], mu[[n]])
-    plain, _ = posteriors(random_network("vae", VOCABULARY, MODEL), SENTENCES)
+        torch.testing.assert_close(posteriors(network, SENTENCES.subset(np.array([n]))).mean, mu[[n]])
+    plain = posteriors(random_network("vae", VOCABULARY, MODEL), SENTENCES).mean
     assert (mu - plain).abs().max() > 0.01
 
 
 def test_the_posteriors_that_are_validated_are_the_refined_ones() -> None:
     network = network_of(3).float()
     row = validation(network, SENTENCES, 1, 3, 2)
-    assert row["valid_kl"] == float(gaussian_kl(*posteriors(network, SENTENCES)).mean())
-    mu, log_var, _ = svi.posterior(network, BATCH)
-    assert row["valid_kl"] != pytest.approx(float(gaussian_kl(mu, log_var).mean().detach()), rel=1e-3)
+    assert row["valid_kl"] == float(posteriors(network, SENTENCES).kl().mean())
+    unrefined = posterior_of(network).kl().mean().detach()
+    assert row["valid_kl"] != pytest.approx(float(unrefined), rel=1e-3)
     assert row == validation(network, SENTENCES, 1, 3, 2)
 
 
@@ -183,9 +190,9 @@ def test_a_model_that_is_opened_encodes_with_its_steps(tmp_path: Path) -> None:
     texts = ["the cat sleeps", "a dog sees the bird", "the cat sleeps"]
     mu = torch.as_tensor(opened.encode(texts)[0])
     words = Sentences.of([corpus.vocabulary.encode(text.split()) for text in texts])
-    torch.testing.assert_close(mu, posteriors(network, words)[0].to(mu))
+    torch.testing.assert_close(mu, posteriors(network, words).mean.to(mu))
     network.settings = MODEL
-    assert (mu - posteriors(network, words)[0]).abs().max() > 0.01
+    assert (mu - posteriors(network, words).mean).abs().max() > 0.01
     torch.testing.assert_close(mu[0], mu[2])
 
 

@@ -19,6 +19,7 @@ from textvae.config import Params, TrainingSettings
 from textvae.errors import SettingsError
 from textvae.objectives import alternatives, checked, objective_class
 from textvae.objectives.free_bits import thresholded_kl
+from textvae.posteriors import Gaussian
 from textvae.training import Outcome, Trainer
 
 PARAMS = Params.load(Path(__file__).resolve().parents[2] / "params.yaml")
@@ -285,13 +286,13 @@ def mean_kl_of_dimension(d: int) -> float:
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.1, 5.0])
 def test_free_bits_equal_a_plain_loop(threshold: float) -> None:
     expected = sum(max(threshold, mean_kl_of_dimension(d)) for d in range(3))
-    assert float(thresholded_kl(MU, LOG_VAR, threshold)) == pytest.approx(expected, rel=1e-12)
+    assert float(thresholded_kl(Gaussian(MU, LOG_VAR), threshold)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_free_bits_pull_on_the_dimensions_above_the_threshold_only() -> None:
     """0.1 nats: the first dimension says less, though its first sentence's share would be half of that."""
     mu, log_var = MU.clone().requires_grad_(), LOG_VAR.clone().requires_grad_()
-    thresholded_kl(mu, log_var, 0.1).backward()  # type: ignore[no-untyped-call]
+    thresholded_kl(Gaussian(mu, log_var), 0.1).backward()  # type: ignore[no-untyped-call]
     assert mu.grad is not None
     assert log_var.grad is not None
     # d KL / d mu = mu, d KL / d log sigma^2 = (sigma^2 - 1) / 2, half of each for the mean over two sentences.
@@ -301,15 +302,13 @@ def test_free_bits_pull_on_the_dimensions_above_the_threshold_only() -> None:
 
 def test_the_mean_over_the_batch_comes_before_the_threshold() -> None:
     """Two sentences of 0 and 0.5 nats in one dimension: max(0.2, 0.25), not the mean of max(0.2, 0) and 0.5."""
-    assert float(thresholded_kl(torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1), 0.2)) == pytest.approx(0.25)
+    assert float(thresholded_kl(Gaussian(torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1)), 0.2)) == pytest.approx(0.25)
 
 
 def test_the_free_bits_vae_minimises_the_kl_above_the_threshold_and_shows_all_of_it() -> None:
     objective = build("free_bits", threshold=4.0)
     reconstruction, kl, _, _ = explicit_terms(objective.network, noise_for(1))
-    assert objective.network.encoder is not None
-    mu, log_var, _ = objective.network.encoder(BATCH)
-    free = thresholded_kl(mu, log_var, 4.0)
+    free = thresholded_kl(objective.network.encode(BATCH)[0], 4.0)
     assert float(free.detach()) > float(kl.detach()) + 0.1, "some dimension should be below the threshold"
     torch.manual_seed(1)
     losses = objective.loss(BATCH, objective.kl_weight(STEP))

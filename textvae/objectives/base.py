@@ -13,16 +13,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from textvae import estimators
+from textvae import svi
 from textvae.corpus import Batch
 from textvae.divergence import Divergence
 from textvae.errors import SettingsError
 from textvae.graphs import Graphs
-from textvae.networks import Kind, Network, reparameterised
+from textvae.networks import Kind, Network
 from textvae.noise import Noise
+from textvae.posteriors import Posterior
 from textvae.step_settings import TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
-from textvae.svi import posterior
 from textvae.turns import Turns, awaited, run_out
 
 
@@ -51,8 +51,7 @@ class Losses:
 class Code:
     """The encoder's answer to a batch."""
 
-    mu_BD: Tensor
-    log_var_BD: Tensor
+    posterior: Posterior
     hidden_BH: Tensor
     z_BD: Tensor
     kl: Tensor
@@ -268,9 +267,9 @@ class Objective:
 
     def encode(self, batch: Batch) -> Code:
         """One sample of the posterior of each sentence, and the mean KL(q(z|x) || p(z))."""
-        mu_BD, log_var_BD, hidden_BH = posterior(self.network, batch, self.svi_noise(batch), self.beta)
-        z_BD = reparameterised(mu_BD, log_var_BD, self.noise.normal_like(mu_BD))
-        return Code(mu_BD, log_var_BD, hidden_BH, z_BD, estimators.gaussian_kl(mu_BD, log_var_BD).mean())
+        posterior, hidden_BH = svi.posterior(self.network, batch, self.svi_noise(batch), self.beta)
+        z_BD = posterior.sample(self.noise.normal_like(posterior.mean))
+        return Code(posterior, hidden_BH, z_BD, posterior.kl().mean())
 
     def svi_noise(self, batch: Batch) -> Tensor | None:
         """Noise (K, B, D) for a batch's SVI steps, if there are any."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from textvae import estimators
 from textvae.corpus import Batch
 from textvae.objectives.base import Losses, Objective
+from textvae.posteriors import Gaussian, Posterior
 from textvae.strict import Weight
 
 
@@ -27,18 +27,18 @@ class FreeBitsVAE(Objective):
         """reconstruction + the KL above the threshold; the KL that is shown is the whole one."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
-        kept = thresholded_kl(code.mu_BD, code.log_var_BD, self.config.threshold)
+        kept = thresholded_kl(code.posterior, self.config.threshold)
         return Losses(reconstruction + kept, reconstruction, code.kl)
 
 
-def thresholded_kl(mu_BD: Tensor, log_var_BD: Tensor, threshold: float) -> Tensor:
+def thresholded_kl(posterior: Posterior, threshold: float) -> Tensor:
     """sum_d max(threshold, mean_B KL_d), KL_d dimension d's part of KL(q(z|x) || p(z)), in nats.
 
     The mean over the batch comes before the maximum: a dimension pays for what it says on average, and below the
     threshold no sentence's posterior is pulled towards the prior.
     """
-    # In a column of its own each dimension keeps its part: gaussian_kl sums over what stands in a row.
-    kl_BD = estimators.gaussian_kl(mu_BD.reshape(-1, 1), log_var_BD.reshape(-1, 1)).reshape(mu_BD.shape)
+    assert isinstance(posterior, Gaussian)
+    kl_BD = posterior.kl_of_dimensions()
     return kl_BD.mean(0).clamp_min(threshold).sum()
 
 

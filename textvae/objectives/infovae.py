@@ -43,7 +43,7 @@ class InfoVAE(Objective):
         total = reconstruction + beta * code.kl
         if len(batch) == 1:
             return Losses(total, reconstruction, code.kl)
-        mmd = squared_mmd(code.z_BD, self.noise.normal_like(code.z_BD))
+        mmd = squared_mmd(code.z_BD, code.posterior.projected(self.noise.normal_like(code.z_BD)))
         weight = self.config.mi_weight + self.config.mmd_weight - 1
         return Losses(total + weight * mmd, reconstruction, code.kl, {"train_mmd": mmd})
 

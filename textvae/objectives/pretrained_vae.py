@@ -49,7 +49,7 @@ class PretrainedVAE(Objective):
         """reconstruction + beta times the KL above the threshold; the KL that is shown is the whole one."""
         code = self.encode(batch)
         reconstruction = self.reconstruct(batch, code.z_BD)
-        kept = thresholded_kl(code.mu_BD, code.log_var_BD, self.config.threshold)
+        kept = thresholded_kl(code.posterior, self.config.threshold)
         return Losses(reconstruction + beta * kept, reconstruction, code.kl)
 
     def _steps(self, epochs: float) -> float:

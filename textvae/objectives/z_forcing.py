@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from textvae.corpus import Batch
 from textvae.decoders import LSTMDecoder
-from textvae.estimators import gaussian_log_prob
 from textvae.objectives.base import Annealed, AnnealedConfig, Losses
+from textvae.posteriors import Gaussian
 from textvae.strict import Size, Weight
 
 LARGEST_LOG_VAR = 8.0
@@ -91,7 +91,7 @@ class ZForcing(Annealed):
         z_BTD = z_BD[:, None].expand(-1, states_BTH.shape[1], -1)
         mean_BTH, log_var_BTH = self.auxiliary(torch.cat([states_BTH, z_BTD], dim=-1)).chunk(2, dim=-1)
         log_var_BTH = log_var_BTH.clamp(-LARGEST_LOG_VAR, LARGEST_LOG_VAR)
-        nats_BT = -gaussian_log_prob(backward_BTH, torch.tanh(mean_BTH), log_var_BTH)
+        nats_BT = -Gaussian(torch.tanh(mean_BTH), log_var_BTH).log_prob(backward_BTH)
         total: Tensor = (nats_BT * mask_BT).sum()
         return total / len(mask_BT)
 
