@@ -89,7 +89,9 @@ def of_run(params: Params, dataset: str, system: str) -> dict[str, dict[str, Any
     merged = params.settings(dataset, system)
     training = merged.training if in_grid(params, dataset, system) else None
     objective = checked(merged.objective, training, params.layers(dataset, system).key)
-    sentences, needed = params.preprocess(dataset).train_sentences, objective_class(objective["name"]).least_batch
+    chosen = objective_class(objective["name"])
+    chosen.check_model(merged.model, params.layers(dataset, system).key)
+    sentences, needed = params.preprocess(dataset).train_sentences, chosen.least_batch
     if training is not None and sentences is not None and sentences < needed:
         raise SettingsError(
             f"datasets.{dataset}.settings.preprocess.train_sentences is {sentences}: {system} compares the sentences "

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reporting import context
-from reporting.artifacts import Experiment
+from reporting.artifacts import Experiment, Run
 from reporting.differences import Differences
 from reporting.examples import example_tables
 from reporting.latent_plots import POINTS, codes_of, dimensions, planes
@@ -96,7 +96,14 @@ def figures(experiment: Experiment, dataset: str, texts: TextProfiles | None) ->
         name: [Markup(svg) for svg in found] if isinstance(found, list) else Markup(found or "")
         for name, found in drawn.items()
     }
-    return {"name": dataset, "examples": example_tables(experiment, dataset), **safe}
+    others = not_gaussian([run for run, _ in codes])
+    return {"name": dataset, "examples": example_tables(experiment, dataset), "not_gaussian": others, **safe}
+
+
+def not_gaussian(runs: list[Run]) -> list[str]:
+    """The names of the systems whose posteriors are no Gaussians."""
+    models = {run.system: run.config["settings"]["model"] for run in runs if run.config is not None}
+    return [system_name(name) for name, model in models.items() if model.get("posterior", "gaussian") != "gaussian"]
 
 
 def grouped(table: Table, line: Line) -> str:

@@ -15,7 +15,7 @@ from tiny import SHORT, tiny_corpus, train_settings
 from reporting import context, names, paper, results
 from tests.fault_injection.kinds import COUNTS, KINDS
 from textcorpus.sources import text_files
-from textvae import evaluation, perplexities
+from textvae import evaluation, perplexities, von_mises_fisher
 from textvae.config import (
     EvaluationSettings,
     ExamplesSettings,
@@ -233,6 +233,12 @@ def test_the_gradient_s_bias_at_four_pairs(marginal: Any, kind: Any) -> None:
 def test_the_gradient_s_bias_falls_with_the_batch(size: int) -> None:
     cells = [sizes_of_bias(size, marginal, "reciprocal", "batch") for marginal in bias.MARGINALS]
     assert f"| {size} | {' | '.join(cells)} |" in section(SYSTEMS, "## The bias of a batch's gradient")
+
+
+@pytest.mark.parametrize("kappa", [5, 10, 15, 23, 30, 50, 100, 500])
+def test_the_kl_that_a_kappa_gives(kappa: int) -> None:
+    cells = [f"{von_mises_fisher.kl(dimensions, kappa):.2f}" for dimensions in (16, 32, 64, 128)]
+    assert f"| {kappa} | {' | '.join(cells)} |" in section(SYSTEMS, "### `vmf_vae`")
 
 
 def test_the_infovae_s_kernel_is_nearly_flat() -> None:

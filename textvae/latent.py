@@ -105,12 +105,18 @@ class TextVAE(checkpoint.Model):
     """A trained model. A call raises DataError where the training diverged, and for LSTM-LM where it needs a code."""
 
     def encode(self, sentences: Texts, *, tokens: bool = False) -> tuple[FloatArray, FloatArray]:
-        """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D)."""
+        """mu and log sigma^2 of q(z|x) for every sentence: two float64 arrays (N, D).
+
+        Of a posterior that is no Gaussian: its mean, and the logarithm of each coordinate's variance.
+        """
         mu_ND, log_var_ND = posteriors(self._vae, self.tokenised(sentences, tokens)).moments()
         return mu_ND.numpy(), log_var_ND.numpy()
 
     def decode(self, codes_ND: npt.ArrayLike, max_length: int = 200) -> list[Generated]:
-        """The sentence of each code, the most probable word at a time, cut at `max_length` words."""
+        """The sentence of each code, the most probable word at a time, cut at `max_length` words.
+
+        Where all codes are on a sphere, those given count by their direction.
+        """
         network = self._vae
         z_ND = torch.from_numpy(np.array(codes_ND, dtype=np.float64))
         if z_ND.ndim != 2 or z_ND.shape[1] != network.latent:
@@ -206,7 +212,7 @@ class TextVAE(checkpoint.Model):
         """log-probabilities word by word, and NLL-IW with `samples` samples, of every sentence."""
         network, read = self._network, self.tokenised(sentences, tokens)
         at_least(1, samples, "samples")
-        mu_ND = None if network.kind == "lstm_lm" else posteriors(network, read).mean
+        mu_ND = None if network.kind == "lstm_lm" else network.family.projected(posteriors(network, read).mean)
         log_probs = word_log_probs(network, read, mu_ND)
         if mu_ND is None:
             nll_iw = [-sum(one) for one in log_probs]
@@ -269,6 +275,7 @@ class TextVAE(checkpoint.Model):
     def _decoded(self, network: Network, z_ND: Tensor, max_length: int) -> list[Generated]:
         at_least(1, max_length, "words at most (max_length)")
         greedy = SamplingSettings(temperature=0, max_length=max_length)
+        z_ND = network.family.projected(z_ND)
         parts = torch.split(z_ND, generation.pace(network).batch)
         decoded = [one for part in parts for one in generation.generate(network, len(part), part, greedy)]
         return [Generated(self.vocabulary.decode(one.tokens), one.log_prob) for one in decoded]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from textvae.config import ModelSettings
 from textvae.corpus import Batch
 from textvae.decoders import DECODERS
-from textvae.posteriors import Gaussian, Posterior
+from textvae.posteriors import Gaussian, Posterior, VonMisesFisher
 from textvae.vocabulary import PAD
 
 Kind = Literal["lstm_lm", "vae"]
@@ -71,6 +71,29 @@ def least_committed(rate: float) -> float:
     return low if rate else 0.0
 
 
+class VonMisesFisherHead(nn.Module):
+    """vMF(direction, kappa) of the encoder's one head, whose length says nothing (Xu & Durrett 2018)."""
+
+    family = VonMisesFisher
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.kappa = settings.kappa
+
+    @staticmethod
+    def width(latent: int) -> int:
+        """Numbers that the encoder gives for a sentence."""
+        return latent
+
+    def forward(self, heads_BW: Tensor) -> VonMisesFisher:
+        """The posteriors of a batch."""
+        return VonMisesFisher(F.normalize(heads_BW, dim=-1), self.kappa)
+
+
+HEADS: dict[str, type[GaussianHead] | type[VonMisesFisherHead]] = {"gaussian": GaussianHead, "vmf": VonMisesFisherHead}
+"""By `posterior` of a model's settings."""
+
+
 class Encoder(nn.Module):
     """q(z|x): an LSTM over BOS w_1 .. w_T EOS, one linear layer for all heads."""
 
@@ -78,8 +101,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, settings.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
-        self.heads = nn.Linear(settings.hidden, GaussianHead.width(settings.latent), bias=False)
-        self.posterior = GaussianHead(settings)
+        head = HEADS[settings.posterior]
+        self.heads = nn.Linear(settings.hidden, head.width(settings.latent), bias=False)
+        self.posterior: GaussianHead | VonMisesFisherHead = head(settings)
 
     def forward(self, batch: Batch) -> tuple[Posterior, Tensor]:
         """(posteriors, hidden_BH); hidden is the LSTM's state at EOS, never at padding."""

@@ -12,7 +12,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from textvae import von_mises_fisher as vmf
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -71,9 +74,6 @@ class Posterior:
     def __getitem__(self, rows: Any) -> Self:
         """Of some of the sentences, indexed as a tensor (..., D) is."""
         return self.each(lambda of: of[rows])
-
-    def __len__(self) -> int:
-        return len(self.moments()[0])
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
@@ -142,6 +142,76 @@ class Gaussian(Posterior):
     def projected(z: Tensor) -> Tensor:
         """z: all of the space has codes."""
         return z
+
+
+@dataclass(frozen=True)
+class VonMisesFisher(Posterior):
+    """q(z|x) = vMF(direction, kappa) on the sphere of radius sqrt(D), p(z) uniform on it (Xu & Durrett 2018).
+
+    With that radius a coordinate has the variance 1 under the prior, as under N(0, I). Densities are with respect to
+    p(z), so that `log_prior` is 0.
+    """
+
+    direction: Tensor
+    """Of length 1."""
+    kappa: float
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self.direction.shape[-1]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The noise's part along the direction decides the angle to it, by its quantile; the rest, which is independent
+        of that part, where around it.
+
+        The gradient turns the sphere, and z on it, as the direction turns: the distribution around it stays. So angle
+        and place are constants, and only their frame has a gradient.
+        """
+        direction = self.direction
+        with torch.no_grad():
+            along = (noise * direction).sum(-1, keepdim=True)
+            around = noise - along * direction
+            angle = vmf.angle(along, self.dimensions, self.kappa)
+        # Again, for the gradient, and for the digits that noise near the direction has lost.
+        around = F.normalize(around - (around * direction).sum(-1, keepdim=True) * direction, dim=-1)
+        return math.sqrt(self.dimensions) * (torch.cos(angle) * direction + torch.sin(angle) * around)
+
+    def kl(self) -> Tensor:
+        """One number for all sentences."""
+        return self.direction.new_full(self.direction.shape[:-1], vmf.kl(self.dimensions, self.kappa))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """kappa <direction, z / sqrt(D)> - log E_p[the exponential of that]."""
+        cosine = (z * self.direction).sum(-1) / math.sqrt(self.dimensions)
+        return self.kappa * cosine - vmf.log_mean_exp(self.dimensions, self.kappa)
+
+    def log_probs(self) -> Callable[[Tensor], Tensor]:
+        """One matrix product, which costs no digits."""
+        weight_DN = (self.kappa / math.sqrt(self.dimensions) * self.direction).T
+        log_mean_exp = vmf.log_mean_exp(self.dimensions, self.kappa)
+        return lambda z_SD: z_SD @ weight_DN - log_mean_exp
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """A coordinate's variance is that along the direction and that across it, by its share of each."""
+        length, along, across = vmf.moments(self.dimensions, self.kappa)
+        share = self.direction.square()
+        log_var = torch.log(self.dimensions * (along * share + across * (1 - share)))
+        return math.sqrt(self.dimensions) * length * self.direction, log_var
+
+    def double(self) -> VonMisesFisher:
+        """The same in float64, where the direction has the length 1 to more digits."""
+        return replace(self, direction=F.normalize(self.direction.detach().double(), dim=-1))
+
+    @staticmethod
+    def log_prior(z: Tensor) -> Tensor:
+        """0."""
+        return z.new_zeros(z.shape[:-1])
+
+    @staticmethod
+    def projected(z: Tensor) -> Tensor:
+        """Onto the sphere; zero stays zero."""
+        return math.sqrt(z.shape[-1]) * F.normalize(z, dim=-1)
 
 
 def joined(parts: Sequence[Posterior]) -> Posterior:

@@ -52,6 +52,11 @@ class ModelSettings(Frozen):
     committed_rate: Weight = 0.0
     """Nats below which the KL cannot fall, whatever the weights (delta of Razavi et al. 2019); 0: none."""
 
+    posterior: Literal["gaussian", "vmf"] = "gaussian"
+    """The family of q(z|x) and p(z): N(mu, diag sigma^2) and N(0, I), or von Mises-Fisher and uniform on a sphere (Xu &
+    Durrett 2018)."""
+    kappa: float = Field(default=0.0, ge=0, le=10_000)
+    """Concentration of a von Mises-Fisher posterior, which decides its KL."""
     skip_connections: bool = False
     """Whether the decoder's output layer reads the code, too, beside the LSTM's states (Dieng et al. 2019)."""
     svi_steps: Steps = 0
@@ -62,6 +67,23 @@ class ModelSettings(Frozen):
     """`dilated`: causal convolutions (Yang et al. 2017), which see the `dilations`' reach of the words before."""
     dilations: Annotated[list[Dilation], Field(min_length=1, max_length=MOST_BLOCKS)] = Field(default=[1, 2, 4])
     """One block each: it reads the position itself, so many before it and twice as many."""
+
+    @model_validator(mode="after")
+    def fits_the_posterior(self) -> ModelSettings:
+        if self.posterior == "gaussian":
+            if self.kappa:
+                raise ValueError(f"`kappa` {self.kappa:g} is for `posterior: vmf`: set that, or leave `kappa` out")
+            return self
+        if not self.kappa:
+            raise ValueError(
+                "`kappa` is 0, and every sentence's posterior the prior (a collapsed code): `posterior: vmf` needs more"
+            )
+        if self.latent < 2:
+            raise ValueError("`latent` is 1, which has no sphere: `posterior: vmf` needs 2 or more")
+        for name in ("means_deviation", "committed_rate", "svi_steps"):
+            if getattr(self, name):
+                raise ValueError(f"`{name}` moves the parameters of a Gaussian: leave it out, or `posterior: vmf`")
+        return self
 
     @model_validator(mode="after")
     def can_commit(self) -> ModelSettings:

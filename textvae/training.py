@@ -114,6 +114,7 @@ class Trainer:
         objective = objective_class(settings.objective.get("name"))
         config = validated(objective.Config, settings.objective, f"{settings.system}: objective")
         objective.check(config, self.training)
+        objective.check_model(settings.model)
         if len(train) < objective.least_batch:
             raise SettingsError(
                 f"{settings.system} compares the sentences of a batch: the corpus needs 2 or more for training"

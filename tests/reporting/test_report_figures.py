@@ -156,6 +156,16 @@ def test_a_posteriors_numbers_are_those_of_the_formulas(tmp_path: Path) -> None:
         assert points[:, column] == pytest.approx(projected, abs=1e-5)
 
 
+def test_a_posterior_that_is_no_gaussian_is_named_where_kls_are_shown_by_dimension(tmp_path: Path, page: str) -> None:
+    assert "add up to its KL; AU" in page
+    settings = write_full_experiment(tmp_path)
+    config = tmp_path / "runs/sotu/vae_05/1/model/config.json"
+    run = read_json(config)["settings"]
+    changed(config, settings={**run, "model": {**run["model"], "posterior": "vmf", "kappa": 9.0}})
+    found = (make(tmp_path, settings) / "report.html").read_text(encoding="utf-8")
+    assert "add up to its KL (but for VAE-0.5, whose posteriors are no Gaussians: theirs are" in found
+
+
 def test_the_plane_has_a_dot_for_every_sentence_around_the_priors_mean() -> None:
     svg = plane("vae_mine", np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), 0.75, 4.0)
     dots = [(float(x), float(y)) for x, y in re.findall(r"M(\S+) (\S+?)h0", svg)]

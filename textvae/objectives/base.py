@@ -21,7 +21,7 @@ from textvae.graphs import Graphs
 from textvae.networks import Kind, Network
 from textvae.noise import Noise
 from textvae.posteriors import Posterior
-from textvae.step_settings import TrainingSettings
+from textvae.step_settings import ModelSettings, TrainingSettings
 from textvae.strict import Epochs, Frozen, Location, Weight, dotted
 from textvae.turns import Turns, awaited, run_out
 
@@ -87,6 +87,8 @@ class Objective:
     kind: ClassVar[Kind] = "vae"
     least_batch: ClassVar[int] = 1
     """Sentences that a batch needs for the objective to be what its name says."""
+    gaussian_only: ClassVar[bool] = False
+    """Whether it changes a Gaussian's KL, by dimension or as a whole: of a von Mises-Fisher one kappa alone decides."""
 
     @classmethod
     def check(cls, config: Any, training: TrainingSettings, key: Callable[[Location], str] = dotted) -> None:
@@ -96,6 +98,15 @@ class Objective:
                 f"{key(('training', 'batch_size'))} is {training.batch_size}: {config.name} compares the sentences of "
                 f"a batch, and with fewer than {cls.least_batch} it would be another system: set it to "
                 f"{cls.least_batch} or more"
+            )
+
+    @classmethod
+    def check_model(cls, model: ModelSettings, key: Callable[[Location], str] = dotted) -> None:
+        """Raise SettingsError where the objective cannot work with the model's settings. `key` names a setting."""
+        if cls.gaussian_only and model.posterior != "gaussian":
+            raise SettingsError(
+                f"{key(('model', 'posterior'))} is {model.posterior}, whose KL is fixed by `kappa`: "
+                f"{cls.__name__} works on the KL of a Gaussian; set it to gaussian, or choose another objective"
             )
 
     def __init__(

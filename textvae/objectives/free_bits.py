@@ -22,6 +22,7 @@ class FreeBitsVAE(Objective):
         threshold: Weight = 0.1
 
     config: Config
+    gaussian_only = True
 
     def loss(self, batch: Batch, beta: Tensor | float) -> Losses:
         """reconstruction + the KL above the threshold; the KL that is shown is the whole one."""

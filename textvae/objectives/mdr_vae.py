@@ -26,6 +26,7 @@ class MinimumRateVAE(Objective):
         multiplier_learning_rate: Rate = 0.01
 
     config: Config
+    gaussian_only = True
 
     def build(self) -> None:
         """No heads; the multiplier, where the losses are."""

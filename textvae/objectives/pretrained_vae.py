@@ -34,6 +34,7 @@ class PretrainedVAE(Objective):
         """Nats per dimension that cost nothing (free bits)."""
 
     config: Config
+    gaussian_only = True
 
     @classmethod
     def check(cls, config: Any, training: TrainingSettings, key: Callable[[Location], str] = dotted) -> None:
