@@ -109,6 +109,7 @@ def test_the_angle_s_quantiles_are_those_of_its_density(dimensions: int, kappa: 
     ts = torch.tensor([-5.00003, -2.3004, -0.7001, 0.0003, 0.8006, 2.5002, 5.00007], dtype=torch.float64)
     angles = vmf.angle(ts, dimensions, kappa).tolist()
     first, last = (float(vmf.angle(torch.tensor([t], dtype=torch.float64), dimensions, kappa)) for t in (9, -9))
+    assert first < last, "the larger t, the smaller the angle"
     whole = mass(first, last)
     for t, theta in zip(ts.tolist(), angles, strict=True):
         tail = mass(first, theta) if t > 0 else mass(theta, last)
@@ -346,6 +347,18 @@ def test_everything_is_measured_of_it(corpus: Corpus) -> None:
     assert found.columns["mi"] <= math.log(len(corpus.test))
     assert found.columns["mi"] + found.columns["kl_agg"] == pytest.approx(found.columns["kl"], abs=1)
     torch.testing.assert_close(found.mu_ND, posteriors(network, corpus.test).mean)
+
+
+def test_a_training_is_repeated_bit_for_bit_and_its_kl_is_a_constant(corpus: Corpus) -> None:
+    schedule = {"beta_start": 0.1, "annealing_epochs": 1.0, "word_dropout": 0.0}
+    settings = train_settings("vae_05", objective=schedule, epochs=3).model_copy(update={"model": SPHERE})
+    first, second = (Trainer(settings, corpus.train, corpus.valid, corpus.size, 1).run() for _ in range(2))
+    assert first.curves == second.curves
+    assert all(torch.equal(weight, second.weights[name]) for name, weight in first.weights.items())
+    for row in first.curves:
+        assert (row["train_kl"], row["valid_kl"]) == pytest.approx([vmf.kl(4, 6.0)] * 2)
+        assert row["grad_norm_encoder"] > 0
+    assert first.curves[-1]["valid_nll"] < first.curves[0]["valid_nll"]
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
