@@ -371,8 +371,9 @@ def test_a_training_is_repeated_bit_for_bit_and_its_kl_is_a_constant(corpus: Cor
         ({"kappa": 20_000.0}, "kappa"),
         ({"posterior": "gaussian"}, "`kappa` 6 is for `posterior: vmf`"),
         ({"latent": 1}, "`latent` is 1"),
-        ({"means_deviation": 0.5}, "`means_deviation` is for `posterior: gaussian`"),
-        ({"committed_rate": 1.0}, "`committed_rate` is for `posterior: gaussian`"),
+        ({"means_deviation": 0.5}, "`means_deviation` moves the parameters of a Gaussian"),
+        ({"committed_rate": 1.0}, "`committed_rate` moves the parameters of a Gaussian"),
+        ({"svi_steps": 2}, "`svi_steps` moves the parameters of a Gaussian"),
     ],
 )
 def test_settings_that_do_not_fit_a_posterior_are_refused(changes: dict[str, object], message: str) -> None:
