@@ -45,6 +45,7 @@ def another(model: type[BaseModel], name: str, whole: dict[str, Any]) -> Any:
     now = whole[name]
     near = [not now] if isinstance(now, bool) else [now + 1] if isinstance(now, int) else []
     near += [now / 2, now + 0.25] if isinstance(now, float) else []
+    near += [now[:1]] if isinstance(now, list) else []
     for value in [*near, *get_args(model.model_fields[name].annotation), "2G", ["a b"], 0.25, 7]:
         with suppress(ValidationError):
             model.model_validate({**whole, name: value})

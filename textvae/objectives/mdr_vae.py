@@ -23,7 +23,7 @@ class MinimumRateVAE(Objective):
 
         rate: Weight = 5.0
         """The least KL wanted, in nats per sentence; 0 is the plain VAE without annealing."""
-        multiplier_learning_rate: Rate = 0.01
+        multiplier_learning_rate: Rate = 0.0003
 
     config: Config
     gaussian_only = True
