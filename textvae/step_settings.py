@@ -55,8 +55,8 @@ class ModelSettings(Frozen):
     posterior: Literal["gaussian", "vmf"] = "gaussian"
     """The family of q(z|x) and p(z): N(mu, diag sigma^2) and N(0, I), or von Mises-Fisher and uniform on a sphere (Xu &
     Durrett 2018)."""
-    kappa: float = Field(default=0.0, ge=0, le=10_000)
-    """Concentration of a von Mises-Fisher posterior, which decides its KL."""
+    kappa: float = Field(default=23.0, gt=0, le=10_000)
+    """Concentration of a von Mises-Fisher posterior, which decides its KL: at 0 it would be the prior for any x."""
     skip_connections: bool = False
     """Whether the decoder's output layer reads the code, too, beside the LSTM's states (Dieng et al. 2019)."""
     svi_steps: Steps = 0
@@ -71,13 +71,7 @@ class ModelSettings(Frozen):
     @model_validator(mode="after")
     def fits_the_posterior(self) -> ModelSettings:
         if self.posterior == "gaussian":
-            if self.kappa:
-                raise ValueError(f"`kappa` {self.kappa:g} is for `posterior: vmf`: set that, or leave `kappa` out")
             return self
-        if not self.kappa:
-            raise ValueError(
-                "`kappa` is 0, and every sentence's posterior the prior (a collapsed code): `posterior: vmf` needs more"
-            )
         if self.latent < 2:
             raise ValueError("`latent` is 1, which has no sphere: `posterior: vmf` needs 2 or more")
         for name in ("means_deviation", "committed_rate", "svi_steps"):

@@ -28,6 +28,7 @@ CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 FILES = {"training": "train", "model": "train", "objective": "train", "evaluation": "evaluate", "sampling": "sample"}
 """Section -> the settings file that it goes into; `examples` and `ngram` have their own."""
 DATASETS = ["sotu", "grammar", "ptb"]
+EXCLUDING = ["posterior", "svi_steps"]
 
 
 def models(system: str) -> dict[str, type[BaseModel]]:
@@ -136,7 +137,10 @@ def test_every_key_of_a_layer_reaches_its_file_and_no_other(
             name: value[0] if name == "alpha" and isinstance(value, list) else value for name, value in inside.items()
         }
         for name in model.model_fields:
-            if name not in ("dataset", "name", "device", "divergence"):  # jsd leaves no choice of xi
+            # jsd leaves no choice of xi, and of what shapes a posterior one thing excludes the others, of which some
+            # systems have one.
+            excluded = EXCLUDING if "systems" in layer else [*EXCLUDING, "means_deviation", "committed_rate"]
+            if name not in ("dataset", "name", "device", "divergence", *excluded):
                 whole[name] = wanted[file, section, name] = another(model, name, whole)
                 overrides.append(override(f"{layer}.{section}.{name}", whole[name]))
     assert len(overrides) > 35
@@ -145,6 +149,12 @@ def test_every_key_of_a_layer_reaches_its_file_and_no_other(
         assert changed[file].get(section, changed[file])[name] == value, (file, section, name)
     if others is not None:
         assert {one[1 if "systems" in layer else 0] for one in differing(before, changed)} == others
+
+
+@pytest.mark.parametrize(("name", "value"), [("posterior", "vmf"), ("svi_steps", 2)])
+def test_what_excludes_other_settings_is_set_like_everything_else(copy: Path, name: str, value: Any) -> None:
+    changed = after(copy, [override(f"systems.vae_bow.model.{name}", value)])
+    assert changed["ptb/vae_bow/train"]["model"][name] == value
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -124,7 +124,7 @@ def test_the_shipped_defaults_are_the_papers() -> None:
     sizes = {"embedding": 128, "hidden": 512, "latent": 64, "dropout": 0.5}
     free = {"means_deviation": 0.0, "committed_rate": 0.0, "skip_connections": False}
     steps = {"svi_steps": 0, "svi_learning_rate": 0.06}
-    free |= {"decoder": "lstm", "dilations": [1, 2, 4], "posterior": "gaussian", "kappa": 0.0}
+    free |= {"decoder": "lstm", "dilations": [1, 2, 4], "posterior": "gaussian", "kappa": 23.0}
     assert settings.model.model_dump() == {**sizes, "initialisation": "uniform", **free, **steps}
     assert settings.training.batch_size == 32
     assert settings.training.optimizer == "sgd"
