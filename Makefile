@@ -22,12 +22,8 @@ $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 	touch $@
 
 repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side, RUNS_PER_GPU=8 on a GPU), then show the results
-	@python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU); code=$$?; \
-	if [ $$code -le 1 ] && [ -f reports/results.csv ]; then \
-	  python -m components.publish --runs runs --reports reports --settings settings/report.json || code=$$?; \
-	  python -m reporting.terminal reports/results.csv; \
-	  echo "report: $(CURDIR)/reports/report.html"; echo "MLflow runs: make ui"; \
-	fi; exit $$code
+	@# exec: so it is make's own child, which SIGTERM to make reaches
+	@exec python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU) --results
 
 SWEEP := sweep.yaml
 sweep: $(READY)  ## train the settings of sweep.yaml and compare them on the validation set (JOBS=2, SWEEP=sweep-remedies.yaml)

@@ -14,6 +14,7 @@ from textvae import checkpoint
 from textvae.config import TrainSettings
 from textvae.files import write_json
 from textvae.integrity import write_sealed
+from textvae.progress import say
 from textvae.records import MODEL_VERSION
 from textvae.selection import Candidate, choose
 from textvae.side_by_side import (
@@ -67,7 +68,7 @@ def train(
     with stop_request() as stop, ExitStack() as locks:
         for training in trainings:
             if training.which:
-                print(training.which, file=sys.stderr, flush=True)
+                say(training.which)
             store = training.store(data, finished)
             locks.enter_context(store.locked(training.name))
             done = run_out(trained(training, data, store, stop, print_epoch))
@@ -139,7 +140,7 @@ def write_model(
 
 def print_epoch(row: dict[str, Any]) -> None:
     """One line per epoch for whoever watches."""
-    print(epoch_line(row), file=sys.stderr, flush=True)
+    say(epoch_line(row))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import sys
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from components.step import LIGHTER, Input, Output, step
 from textvae.config import TrainGroupSettings
 from textvae.errors import StoppedError, TextVAEError, explanation
+from textvae.progress import say
 from textvae.side_by_side import Training, TrainingData, train_side_by_side, trainings_of
 from textvae.state import stop_request
 
@@ -45,12 +45,12 @@ def train_group(
                 stopped = ended
             elif isinstance(ended, Exception):
                 failed.append(training.name)
-                print(f"FAILED: {training.name}: {reason(ended)}", file=sys.stderr, flush=True)
+                say(f"FAILED: {training.name}: {reason(ended)}")
             else:
                 over.append(training)
                 failure = ended.outcome.failure
                 said = "done" if failure is None else f"DIVERGED: {failure['message']}"
-                print(f"{training.name}: {said} ({len(over)} of {len(trainings)})", file=sys.stderr, flush=True)
+                say(f"{training.name}: {said} ({len(over)} of {len(trainings)})")
             del ended  # and with it the memory that it holds, before the next one begins
         if len(over) + len(failed) < len(trainings) and (why := stopped or stop.reason()) is not None:
             raise why

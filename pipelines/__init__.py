@@ -1,0 +1,3 @@
+from textvae.interrupts import answer_with_a_line
+
+answer_with_a_line()

@@ -1332,6 +1332,34 @@ MUTANTS = [
     ),
     # --- what a machine, another process or somebody else does
     Mutant(
+        "a SIGTERM to make repro is passed on, and not waited for",
+        "pipelines/machine/repro.py",
+        "            except KeyboardInterrupt as error:\n                interrupted = error\n",
+        "            except KeyboardInterrupt:\n                raise\n",
+        "pipelines/test_stopping.py",
+    ),
+    Mutant(
+        "a SIGTERM to make repro reaches dvc only",
+        "pipelines/machine/stopping.py",
+        "!= pid and not is_dvc(pid)",
+        "!= pid and is_dvc(pid)",
+        "pipelines/test_stopping.py",
+    ),
+    Mutant(
+        "a SIGTERM to make ends its shell alone",
+        "Makefile",
+        "@exec python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU) --results",
+        "@python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU) --results; exit $$?",
+        "pipelines/test_stopping.py",
+    ),
+    Mutant(
+        "a training goes on when who has called it was killed",
+        "textvae/state.py",
+        "if unread(ERRORS):",
+        "if unread(ERRORS) and False:",
+        "textvae/test_state.py",
+    ),
+    Mutant(
         "the time that is left forgets what the running ones have done",
         "pipelines/machine/outlook.py",
         "pace * seconds - running.get(one, 0.0)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -23,6 +23,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def say(line: str) -> None:
+    """Print a line of progress on standard error; where nobody can read it any more, the work goes on without."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -62,7 +68,7 @@ class Progress:
             parts.append(f"{duration((self.total - self.done) / self.rate)} left")
         if note:
             parts.append(note)
-        print(f"{self.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
+        say(f"{self.name}: {', '.join(parts)}")
 
 
 class _Terminal:

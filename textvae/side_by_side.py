@@ -7,7 +7,6 @@ else takes turns changes none. A training that diverges or fails ends by itself.
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from textvae.files import fingerprint
 from textvae.live import shown_live
 from textvae.networks import Network
 from textvae.objectives import alternatives, objective_class
+from textvae.progress import say
 from textvae.provenance import Stopwatch, cpu_seconds, imported_by
 from textvae.records import Failure, Number, Timings
 from textvae.state import StateStore, StopRequest, training_fingerprint
@@ -224,7 +224,7 @@ def train_side_by_side(
 
     def alone(training: Training) -> Turns[Trained]:
         def on_epoch(row: dict[str, Any]) -> None:
-            print(f"{training.name}: {epoch_line(row)}", file=sys.stderr, flush=True)
+            say(f"{training.name}: {epoch_line(row)}")
 
         store = training.store(data)
         with store.locked(training.name):

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +39,8 @@ from textvae.locks import holder, sign, taken
 STATES_KEPT = 2
 OUTCOME = "outcome.safetensors"
 DEFAULT_CHECKPOINT_MINUTES = 10.0
+ERRORS = 2
+"""The descriptor of standard error, on which a training says how far it is."""
 log = logging.getLogger(__name__)
 
 
@@ -178,10 +182,12 @@ def curve_lines(identity: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 
 
 class StopRequest:
-    """Whether to stop at the next step boundary: a signal has come, or $TEXTVAE_MAX_MINUTES are over."""
+    """Whether to stop at the next step boundary: a signal has come, $TEXTVAE_MAX_MINUTES are over, or nobody reads any
+    more what is printed: who has called this was killed."""
 
     def __init__(self) -> None:
-        self.terminated = self.interrupted = False
+        self.interrupted = False
+        self.terminated: signal.Signals | None = None
         minutes = minutes_from_environment("TEXTVAE_MAX_MINUTES", None)
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
@@ -190,28 +196,46 @@ class StopRequest:
         saved = "the training state is saved; run the same command again to go on"
         if self.interrupted:
             return KeyboardStopError(f"interrupted: {saved}")
-        if self.terminated:
-            return TerminatedError(f"SIGTERM: {saved}")
+        if self.terminated is not None:
+            return TerminatedError(f"{self.terminated.name}: {saved}")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return TimeLimitError(f"$TEXTVAE_MAX_MINUTES are over: {saved}")
+        if unread(ERRORS):
+            return TerminatedError(f"nobody reads this any more: {saved}")
         return None
+
+
+def unread(descriptor: int) -> bool:
+    """Whether a descriptor is a pipe whose reader is gone. A terminal that is gone is none: SIGHUP tells of that."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0)) and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """A StopRequest that SIGTERM and Ctrl-C set while the block runs; a second Ctrl-C does not wait."""
+    """A StopRequest that SIGTERM, SIGHUP (unless it is ignored, as by nohup) and Ctrl-C set while the block runs; a
+    second Ctrl-C does not wait."""
     request = StopRequest()
 
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        request.terminated = True
+    def on_termination(number: int, frame: FrameType | None) -> None:
+        request.terminated = signal.Signals(number)
 
     def on_sigint(number: int, frame: FrameType | None) -> None:
         request.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = signal.signal(signal.SIGTERM, on_sigterm), signal.signal(signal.SIGINT, on_sigint)
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {signal.SIGINT: on_sigint}
+    handlers |= dict.fromkeys(terminations(), on_termination)
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request
     finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), previous, strict=True):
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def terminations() -> list[signal.Signals]:
+    """The signals that ask a process to end: SIGTERM, and SIGHUP of a terminal that is gone, unless it is ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM] if ignored else [signal.SIGTERM, signal.SIGHUP]

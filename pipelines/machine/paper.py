@@ -21,6 +21,7 @@ from components.report import report
 from components.settings import resolve
 from pipelines.machine.paper_results import write_results
 from pipelines.machine.paper_runs import FAILED, STEPS, Paper, environment, measure_all, train_a_slice, write_models
+from pipelines.machine.stopping import stopped_with_this
 from textcorpus.sources import text_files
 from textvae.command_line import run
 from textvae.config import FetchSettings, Grid, Params, PreprocessSettings, ReportSettings, merge, validated
@@ -131,7 +132,8 @@ def main(
       python -m pipelines.machine.paper --dataset ptb --text ptb.zip --minutes 30
       python -m pipelines.machine.paper --dataset ptb --minutes 30 --no-measure
     """
-    with exit_codes(interrupted="interrupted: run it again to go on where it stopped"):
+    go_on = "run it again to go on where it stopped"
+    with exit_codes(interrupted=f"interrupted: {go_on}"), stopped_with_this(f"terminated: {go_on}"):
         if minutes is not None and not minutes < math.inf:
             raise SettingsError(f"--minutes is {minutes}: leave it out to train to the end")
         folder = (folder or Path("paper", dataset)).absolute()

@@ -5,27 +5,22 @@ the report.
 """
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from dvc.exceptions import DvcException
-from dvc.lock import LockError
-from dvc.repo import Repo
-from dvc.stage import Stage
-from dvc.stage.cache import RunCacheNotFoundError
 
 from pipelines.machine.outlook import Outlook
+from pipelines.machine.stages import remove_outdated, to_run, to_train
+from pipelines.machine.stopping import stopped_with_this
 from textvae.command_line import run
 from textvae.config import Grid, GridPoint, Params, TrainGroupSettings
 from textvae.environment import state_root
@@ -33,14 +28,11 @@ from textvae.errors import (
     INTERRUPTED_EXIT_CODE,
     TerminatedError,
     TimeLimitError,
-    UnavailableError,
     exit_codes,
-    one_line,
 )
-from textvae.files import read_json, remove, write_json
+from textvae.files import read_json, write_json
 from textvae.progress import duration
 
-RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 LOCK_MESSAGE = "Unable to acquire lock"
 LOCK_RETRIES = 20
 KILLED = re.compile(r"exited with (-9|137)\b")
@@ -49,12 +41,13 @@ RECENT_LINES = 40
 FORECAST_SECONDS = 60.0
 """After which the estimate is done without: a step at the paper's size takes long on a CPU."""
 FAILED, NOTHING_FINISHED = 1, 2
+RESULTS = Path("reports/results.csv")
 STOPPED = (TimeLimitError.exit_code, INTERRUPTED_EXIT_CODE, TerminatedError.exit_code)
 
 
 def followed(command: list[str], prefix: str = "", log: Path | None = None) -> tuple[int, list[str]]:
     """Run a command, its output shown line by line behind `prefix` and kept in `log`. Returns its exit code and last
-    lines. Ctrl-C, which goes to the command too, is raised once that has ended.
+    lines. Ctrl-C and SIGTERM, which go to the command too, are raised once that has ended.
     """
     recent: list[str] = []
     interrupted: KeyboardInterrupt | None = None
@@ -65,7 +58,7 @@ def followed(command: list[str], prefix: str = "", log: Path | None = None) -> t
             try:
                 for line in process.stdout:
                     recent = [*recent, line][-RECENT_LINES:]
-                    print(f"{prefix}{line}", end="", flush=True)
+                    show(f"{prefix}{line}")
                     kept.write(line)
                 code = process.wait()
                 break
@@ -76,64 +69,22 @@ def followed(command: list[str], prefix: str = "", log: Path | None = None) -> t
     return code, recent
 
 
-def dvc(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
-    """Run dvc as `followed` does; waits where another dvc holds the lock. Returns its exit code."""
+def show(text: str) -> None:
+    """Print it; where nobody can read it any more (`make repro | head`), this and all that follows goes nowhere."""
+    try:
+        print(text, end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def dvc(arguments: list[str], prefix: str = "", log: Path | None = None, stop: threading.Event | None = None) -> int:
+    """Run dvc as `followed` does; until `stop` waits where another dvc holds the lock. Returns its exit code."""
+    stop = stop or threading.Event()
     for attempt in range(LOCK_RETRIES):
         code, recent = followed([sys.executable, "-m", "dvc", *arguments], prefix, log)
-        if code == 0 or not any(LOCK_MESSAGE in line for line in recent):
+        if code == 0 or not any(LOCK_MESSAGE in line for line in recent) or stop.wait(1 + attempt):
             return code
-        time.sleep(1 + attempt)
     return code
-
-
-@contextmanager
-def repository() -> Iterator[Repo]:
-    """What dvc knows of this folder, which need not be a git repository. Raises UnavailableError where dvc fails."""
-    here = Path.cwd()
-    git = any((folder / ".git").exists() for folder in (here, *here.parents))
-    try:
-        with Repo(config=None if git else {"core": {"no_scm": True}}) as repo:
-            yield repo
-    except DvcException as error:
-        raise UnavailableError(f"dvc: {one_line(error)}: run this in the project's folder") from None
-
-
-def to_run(points: Iterable[GridPoint]) -> dict[str, bool]:
-    """The runs' stages that are not up to date -> whether dvc would take what they write from its cache.
-
-    Where another dvc is at work, whatever it does: all, to be run.
-    """
-    names = [f"{stage}@{point.name}" for point in points for stage in RUN_STAGES]
-    with repository() as repo:
-        try:
-            outdated = set(repo.status())  # of targets, dvc would read all its files anew for each
-        except LockError:
-            return dict.fromkeys(names, False)
-        stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
-        return {name: in_cache(repo, stages[name]) for name in names if name in outdated}
-
-
-def to_train(points: Iterable[GridPoint]) -> list[GridPoint]:
-    """The runs that `dvc repro` would train: not up to date, nor in dvc's cache from an earlier time."""
-    points = list(points)
-    stages = to_run(points)
-    return [point for point in points if stages.get(f"train@{point.name}") is False]
-
-
-def in_cache(repo: Repo, stage: Stage) -> bool:
-    """Whether dvc has what the stage would write from an earlier time, and would take that."""
-    if not all(dep.exists for dep in stage.deps):  # what it reads is not there yet
-        return False
-    if not stage.deps_cached():
-        stage.save_deps()  # in memory, as everything here
-        for out in stage.outs:  # dvc.lock knows what came of other inputs
-            out.clear()
-    logging.getLogger("dvc.stage.cache").setLevel(logging.WARNING)  # it tells of what it would do as if it did it
-    try:
-        repo.stage_cache.restore(stage, dry=True)
-    except RunCacheNotFoundError:
-        return False
-    return True
 
 
 def train_side_by_side(grid: Grid, dataset: str, at_once: int) -> None:
@@ -193,7 +144,7 @@ def expected(stages: dict[str, bool]) -> dict[str, float]:
 def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
     """Bring runs up to date, `jobs` at a time. Returns the names of those that failed."""
     failed: list[str] = []
-    lock = threading.Lock()
+    lock, stop = threading.Lock(), threading.Event()
     logs = state_root() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
@@ -202,10 +153,10 @@ def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
         log.unlink(missing_ok=True)
         with lock:
             outlook.begin(name)
-        code = dvc(["repro", "--single-item", "--glob", f"*@{name}"], f"[{name}] ", log)
+        code = dvc(["repro", "--single-item", "--glob", f"*@{name}"], f"[{name}] ", log, stop)
         with lock:
             if said := outlook.end(name):
-                print(said, flush=True)
+                show(f"{said}\n")
             if code != 0:
                 failed.append(name)
         if code == 0:
@@ -215,7 +166,8 @@ def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
         futures = [pool.submit(one, point.name) for point in points]
         try:
             wait(futures)
-        except KeyboardInterrupt:  # the trainings have received it too, and save their states
+        except KeyboardInterrupt:  # or Terminated: the trainings have received it too, and save their states
+            stop.set()
             for future in futures:
                 future.cancel()
             raise
@@ -224,23 +176,12 @@ def run_all(points: list[GridPoint], jobs: int, outlook: Outlook) -> list[str]:
     return failed
 
 
-def remove_outdated(names: list[str]) -> None:
-    """Remove what failed runs have left of an earlier one (dvc's cache keeps it): the report must not show numbers of
-    other settings. dvc itself would not make the report at all.
-    """
-    with repository() as repo:
-        outdated = set(repo.status()) & {f"{stage}@{name}" for name in names for stage in RUN_STAGES}
-        for stage in repo.index.stages:
-            if stage.addressing.split(":")[-1] in outdated:
-                for out in stage.outs:
-                    remove(Path(out.fs_path))
-
-
 def main(
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 2,
     runs_per_gpu: Annotated[
         int, typer.Option(min=1, help="Trainings side by side on a GPU, in one process; 1: each stage by itself.")
     ] = 8,
+    results: Annotated[bool, typer.Option("--results", help="Then publish to MLflow, and print the results.")] = False,
 ) -> None:
     """Bring the whole experiment up to date: corpora, then all runs side by side, then the report.
 
@@ -249,20 +190,37 @@ def main(
     one process (`components.train_group`); their stages then write out what came of it.
 
     Exit code 0: everything is up to date. 1: some runs failed; the report shows which, their output is in .state/logs.
-    2: a corpus could not be made. 74: a folder cannot be written. 130: interrupted; trainings have saved their states.
-    75, 143: trainings on a GPU were ended by $TEXTVAE_MAX_MINUTES or SIGTERM, and have saved theirs.
+    2: a corpus could not be made. 74: a folder cannot be written. 130: Ctrl-C. 143: SIGTERM, or SIGHUP; both go to what
+    it has started, and the trainings have saved their states. 75: so did trainings on a GPU, which
+    $TEXTVAE_MAX_MINUTES has ended.
 
     \b
     Examples:
       python -m pipelines.machine.repro --jobs 2
       python -m pipelines.machine.repro --jobs 8 --runs-per-gpu 16
     """
-    with exit_codes(interrupted="interrupted: run it again to go on where it stopped"):
-        reproduce(jobs, runs_per_gpu)
+    go_on = "run it again to go on where it stopped"
+    with exit_codes(interrupted=f"interrupted: {go_on}"), stopped_with_this(f"terminated: {go_on}"):
+        code = reproduce(jobs, runs_per_gpu)
+        raise SystemExit(shown(code) if results and code <= FAILED and RESULTS.exists() else code)
 
 
-def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is_here) -> None:
-    """What `main` says; ends the process. `gpu`: whether there is one."""
+def shown(code: int) -> int:
+    """Bring MLflow up to date and print the results. Returns `code`, or publish's where that fails."""
+    publish = "components.publish --runs runs --reports reports --settings settings/report.json"
+    published, _ = (
+        subprocess.run([sys.executable, "-m", *command.split()]).returncode
+        for command in (publish, f"reporting.terminal {RESULTS}")
+    )
+    show(f"report: {Path('reports/report.html').absolute()}\nMLflow runs: make ui\n")
+    return published or code
+
+
+def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is_here) -> int:
+    """What `main` says, but for `--results`. Returns the exit code. `gpu`: whether there is one.
+
+    Raises SystemExit where it ends before the report.
+    """
     started = time.monotonic()
     grid = Params.load(Path("params.yaml")).grid
     for dataset in grid.datasets:
@@ -278,19 +236,19 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     # What is trained side by side on a GPU takes another time than by itself, and is trained by now.
     outlook = Outlook({} if on_gpu else expected(stages), jobs)
     if said := str(outlook):
-        print(said, flush=True)
+        show(f"{said}\n")
     failed = run_all([point for point in grid.points() if point.name in whose], jobs, outlook)
     if failed:
         remove_outdated(failed)
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.
     code = dvc(["repro", "--single-item", "report"] if failed else ["repro"])
-    print(f"took {duration(time.monotonic() - started)} with {jobs} jobs")
+    show(f"took {duration(time.monotonic() - started)} with {jobs} jobs\n")
     for name in sorted(failed):
         log = state_root() / "logs" / f"{name}.log"
         killed = KILLED.search(log.read_text(encoding="utf-8")) is not None
         why = "killed, most likely because memory ran out (JOBS=1 takes less), " if killed else ""
         print(f"FAILED: {name}: {why}see {log}", file=sys.stderr)
-    raise SystemExit(FAILED if failed or code else 0)
+    return FAILED if failed or code else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 from components.settings import of_corpus, of_run
-from pipelines.machine.repro import RUN_STAGES, repository
+from pipelines.machine.stages import RUN_STAGES, repository
 from textvae.command_line import run
 from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
 from textvae.environment import state_root

@@ -19,6 +19,7 @@ import typer
 
 from components.publish import run_record
 from components.settings import resolve
+from pipelines.machine.stopping import stopped_with_this
 from textvae.command_line import run
 from textvae.config import DatasetEntry, Grid, Params, merge
 from textvae.errors import SettingsError, exit_codes
@@ -177,7 +178,7 @@ def main(
       python -m pipelines.machine.sweep
       python -m pipelines.machine.sweep --sweep my-sweep.yaml --jobs 4 --table my-sweep.csv
     """
-    with exit_codes():
+    with exit_codes(), stopped_with_this("terminated: run it again to go on where it stopped"):
         plan = Sweep.load(sweep)
         params = Params.load(Path("params.yaml"))
         trials = planned(plan, params)
@@ -207,7 +208,7 @@ def run_all(trials: list[Trial], jobs: int, table: Path) -> None:
         try:
             for future in futures:
                 future.result()
-        except KeyboardInterrupt:  # the trainings have received it too, and save their states
+        except KeyboardInterrupt:  # or Terminated: the trainings have received it too, and save their states
             pool.shutdown(cancel_futures=True)
             raise
     print(f"{sum(trial.metrics.exists() for trial in trials)} of {len(trials)} trials: {table}")

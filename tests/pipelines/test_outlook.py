@@ -10,12 +10,13 @@ from tiny_project import PARAMS, write_params
 
 from pipelines.machine import forecast, outlook, repro
 from pipelines.machine.outlook import Outlook, together
+from pipelines.machine.stages import RUN_STAGES
 from textvae import training_time
 from textvae.config import Params
 from textvae.corpus_folder import CorpusFolder
 from textvae.training_time import Estimate
 
-NAMES = [f"{stage}@tiny-{system}-1" for system in ("lstm_lm", "vae_mine") for stage in repro.RUN_STAGES]
+NAMES = [f"{stage}@tiny-{system}-1" for system in ("lstm_lm", "vae_mine") for stage in RUN_STAGES]
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ import pytest
 from tiny_project import PARAMS, SYSTEMS, copy_of_the_project, write_corpus, write_params
 
 from components.step import Step
-from pipelines.machine.repro import RUN_STAGES
+from pipelines.machine.stages import RUN_STAGES
 from textvae.provenance import imported_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,13 +234,14 @@ def results(project: Path) -> list[str]:
 WITH_A_GPU = """
 import sys
 from pathlib import Path
-from pipelines.machine.repro import reproduce, to_train
+from pipelines.machine.repro import reproduce
+from pipelines.machine.stages import to_train
 from textvae.config import Params
 
 if sys.argv[1:]:
     print(to_train(Params.load(Path("params.yaml")).grid.points()))
 else:
-    reproduce(2, runs_per_gpu=4, gpu=lambda: True)
+    sys.exit(reproduce(2, runs_per_gpu=4, gpu=lambda: True))
 """
 
 

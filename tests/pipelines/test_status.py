@@ -14,7 +14,7 @@ from tiny_project import PARAMS, ROOT, write_corpus, write_params
 
 from components.settings import resolve
 from pipelines.machine import repro, status
-from pipelines.machine.repro import RUN_STAGES
+from pipelines.machine.stages import RUN_STAGES
 from pipelines.machine.status import (
     fingerprints,
     outdated_stages,

@@ -30,3 +30,14 @@ def test_work_side_by_side_has_a_bar_each_in_one_display(monkeypatch: pytest.Mon
         assert module._terminal.display is display
         second.__exit__(None, None, None)
         assert shown() == []
+
+
+def test_where_nobody_can_read_it_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stderr, "write", gone)
+    progress_of_one = module.Progress("one", 2, "tokens", None)
+    progress_of_one._last_line -= module.SECONDS_BETWEEN_LINES
+    progress_of_one.advance()
+    assert progress_of_one.done == 1

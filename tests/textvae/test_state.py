@@ -30,6 +30,7 @@ from torch import Tensor
 
 from components.train import train, write_model
 from textvae import checkpoint
+from textvae import state as state_module
 from textvae.checkpoint import checksum, load, load_state, save_state, write_tensors
 from textvae.environment import state_root
 from textvae.errors import (
@@ -419,7 +420,12 @@ def test_minutes_that_are_none_are_refused(name: str, text: str, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"), [(signal.SIGTERM, TerminatedError, 143), (signal.SIGINT, KeyboardStopError, 130)]
+    ("number", "error", "code"),
+    [
+        (signal.SIGTERM, TerminatedError, 143),
+        (signal.SIGHUP, TerminatedError, 143),
+        (signal.SIGINT, KeyboardStopError, 130),
+    ],
 )
 def test_a_signal_is_a_reason_to_stop_at_the_next_step(
     number: signal.Signals, error: type[StoppedError], code: int, monkeypatch: pytest.MonkeyPatch
@@ -436,6 +442,41 @@ def test_a_signal_is_a_reason_to_stop_at_the_next_step(
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_under_nohup_a_terminal_that_is_gone_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEXTVAE_MAX_MINUTES", raising=False)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_request() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.reason() is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_pipe_that_nobody_reads_is_a_reason_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who has called the training was killed. A file, a terminal, or nothing at all is none."""
+    monkeypatch.delenv("TEXTVAE_MAX_MINUTES", raising=False)
+    reader, writer = os.pipe()
+    terminal, line = os.openpty()
+    with (tmp_path / "log").open("w") as file, (tmp_path / "closed").open("w") as closed:
+        number = closed.fileno()
+        closed.close()
+        for descriptor in (writer, line, file.fileno(), number):
+            monkeypatch.setattr(state_module, "ERRORS", descriptor)
+            assert StopRequest().reason() is None
+        os.close(terminal)
+        monkeypatch.setattr(state_module, "ERRORS", line)
+        assert StopRequest().reason() is None
+    monkeypatch.setattr(state_module, "ERRORS", writer)
+    os.close(reader)
+    reason = StopRequest().reason()
+    assert isinstance(reason, TerminatedError)
+    assert "nobody reads this any more" in str(reason)
+    os.close(writer)
+    os.close(line)
 
 
 def test_a_time_limit_is_a_reason_to_stop(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,80 @@
+"""What of dvc.yaml is up to date, as dvc knows it."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.stage import Stage
+from dvc.stage.cache import RunCacheNotFoundError
+
+from textvae.config import GridPoint
+from textvae.errors import UnavailableError, one_line
+from textvae.files import remove
+
+RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
+
+
+@contextmanager
+def repository() -> Iterator[Repo]:
+    """What dvc knows of this folder, which need not be a git repository. Raises UnavailableError where dvc fails."""
+    here = Path.cwd()
+    git = any((folder / ".git").exists() for folder in (here, *here.parents))
+    try:
+        with Repo(config=None if git else {"core": {"no_scm": True}}) as repo:
+            yield repo
+    except DvcException as error:
+        raise UnavailableError(f"dvc: {one_line(error)}: run this in the project's folder") from None
+
+
+def to_run(points: Iterable[GridPoint]) -> dict[str, bool]:
+    """The runs' stages that are not up to date -> whether dvc would take what they write from its cache.
+
+    Where another dvc is at work, whatever it does: all, to be run.
+    """
+    names = [f"{stage}@{point.name}" for point in points for stage in RUN_STAGES]
+    with repository() as repo:
+        try:
+            outdated = set(repo.status())  # of targets, dvc would read all its files anew for each
+        except LockError:
+            return dict.fromkeys(names, False)
+        stages = {stage.addressing.split(":")[-1]: stage for stage in repo.index.stages}
+        return {name: in_cache(repo, stages[name]) for name in names if name in outdated}
+
+
+def to_train(points: Iterable[GridPoint]) -> list[GridPoint]:
+    """The runs that `dvc repro` would train: not up to date, nor in dvc's cache from an earlier time."""
+    points = list(points)
+    stages = to_run(points)
+    return [point for point in points if stages.get(f"train@{point.name}") is False]
+
+
+def in_cache(repo: Repo, stage: Stage) -> bool:
+    """Whether dvc has what the stage would write from an earlier time, and would take that."""
+    if not all(dep.exists for dep in stage.deps):  # what it reads is not there yet
+        return False
+    if not stage.deps_cached():
+        stage.save_deps()  # in memory, as everything here
+        for out in stage.outs:  # dvc.lock knows what came of other inputs
+            out.clear()
+    logging.getLogger("dvc.stage.cache").setLevel(logging.WARNING)  # it tells of what it would do as if it did it
+    try:
+        repo.stage_cache.restore(stage, dry=True)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def remove_outdated(names: list[str]) -> None:
+    """Remove what failed runs have left of an earlier one (dvc's cache keeps it): the report must not show numbers of
+    other settings. dvc itself would not make the report at all.
+    """
+    with repository() as repo:
+        outdated = set(repo.status()) & {f"{stage}@{name}" for name in names for stage in RUN_STAGES}
+        for stage in repo.index.stages:
+            if stage.addressing.split(":")[-1] in outdated:
+                for out in stage.outs:
+                    remove(Path(out.fs_path))
