@@ -1353,6 +1353,13 @@ MUTANTS = [
         "pipelines/test_stopping.py",
     ),
     Mutant(
+        "a text may change while it is read",
+        "textcorpus/raw_corpus.py",
+        "        source.refuse_changed()\n",
+        "",
+        "components/test_fetch.py",
+    ),
+    Mutant(
         "a training goes on when who has called it was killed",
         "textvae/state.py",
         "if unread(ERRORS):",

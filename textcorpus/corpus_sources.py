@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Source:
     """The published split of each document; without it the splits are drawn."""
     notes: Counter[str] = field(default_factory=Counter)
     """What the user should know of the text, and of how many files it was found; complete when all was read."""
+    refuse_changed: Callable[[], None] = lambda: None
+    """Called when all was read. Raises DataError where the text is not what it was before."""
 
 
 def source_of(settings: FetchSettings, tokenizer: Tokenizer, dropped: Counter[str], scratch: Path) -> Source:
@@ -121,7 +123,13 @@ def path_source(path: Path, settings: FetchSettings, tokenizer: Tokenizer, dropp
     if settings.version is not None:
         origin["version"] = settings.version
     several = path.is_dir() or archive_kind(path) is not None
-    return files_source(files, several, str(path), origin, settings, tokenizer, dropped)
+
+    def refuse_changed() -> None:
+        if content_sha256(path) != digest:
+            raise DataError(f"{path} has changed while it was read: run this again once it stays as it is")
+
+    source = files_source(files, several, str(path), origin, settings, tokenizer, dropped)
+    return replace(source, refuse_changed=refuse_changed)
 
 
 def files_source(

@@ -32,6 +32,7 @@ def write_raw_corpus(settings: FetchSettings, raw: Path) -> dict[str, Any]:
     with folder as scratch, called(Path(scratch), settings.path or ""):
         source = source_of(settings, tokenizer, dropped, Path(scratch))
         counts = write_splits(raw, source, settings)
+        source.refuse_changed()
     where = named(settings.path) or settings.package or "what was downloaded"
     for split in SPLITS:
         if not counts[split]:

@@ -3,6 +3,8 @@
 import gzip
 import json
 import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.fetch import fetch
+from textcorpus import corpus_sources
 from textcorpus.sources import content_sha256
 from textcorpus.splits import documents_held_out, split_of_sentence
 from textvae.config import FetchSettings
@@ -190,6 +193,27 @@ def test_a_corpus_is_not_held_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert (tmp_path / "raw/train.txt").stat().st_size == size
     assert peak < size / 4
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_text_that_is_edited_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Otherwise source.json says the hash of one text over sentences of another, and DVC finds them by it for ever."""
+    text = write(tmp_path / "text.txt", NUMBERED_TEXT)
+    read = corpus_sources.unmarked
+
+    def edited(lines: Iterator[str], *counts: Counter[str]) -> Iterator[str]:
+        yield from read(lines, *counts)
+        text.write_bytes(NUMBERED_TEXT if whole else NUMBERED_TEXT[:-100])
+
+    monkeypatch.setattr(corpus_sources, "unmarked", edited)
+    if whole:
+        assert fetched(tmp_path, path=str(text))[1]["origin"]["sha256"] == content_sha256(text)
+        return
+    with pytest.raises(DataError, match=r"text.txt has changed while it was read: run this again"):
+        fetched(tmp_path, path=str(text))
+    assert not (tmp_path / "raw").exists()
 
 
 def test_the_command_line_ends_bad_input_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
