@@ -1353,6 +1353,13 @@ MUTANTS = [
         "pipelines/test_stopping.py",
     ),
     Mutant(
+        "a dvc.lock that a full disk has cut off ends each later make repro",
+        "pipelines/machine/stages.py",
+        "        except DvcException:\n            found.append(lockfile)\n",
+        "        except DvcException:\n            pass\n",
+        "pipelines/test_stages.py",
+    ),
+    Mutant(
         "a text may change while it is read",
         "textcorpus/raw_corpus.py",
         "        source.refuse_changed()\n",

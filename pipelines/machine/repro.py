@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from pipelines.machine.outlook import Outlook
-from pipelines.machine.stages import remove_outdated, to_run, to_train
+from pipelines.machine.stages import mended, remove_outdated, to_run, to_train
 from pipelines.machine.stopping import stopped_with_this
 from textvae.command_line import run
 from textvae.config import Grid, GridPoint, Params, TrainGroupSettings
@@ -224,7 +224,8 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     started = time.monotonic()
     grid = Params.load(Path("params.yaml")).grid
     for dataset in grid.datasets:
-        if dvc(["repro", f"preprocess@{dataset}"]):
+        command = ["repro", f"preprocess@{dataset}"]
+        if dvc(command) and (not mended() or dvc(command)):
             raise SystemExit(NOTHING_FINISHED)
     stages = to_run(grid.points())
     untrained = [name for name, cached in stages.items() if name.startswith("train@") and not cached]

@@ -1,19 +1,21 @@
 """What of dvc.yaml is up to date, as dvc knows it."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
+from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 
 from textvae.config import GridPoint
 from textvae.errors import UnavailableError, one_line
-from textvae.files import remove
+from textvae.files import parsed_json, remove
 
 RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 
@@ -66,6 +68,30 @@ def in_cache(repo: Repo, stage: Stage) -> bool:
     except RunCacheNotFoundError:
         return False
     return True
+
+
+def mended() -> bool:
+    """Whether dvc's own files were half written, and are moved away now.
+
+    It writes them in place: a kill or a full disk in that moment leaves what dvc refuses at each later call. Without
+    dvc.lock it finds in its cache what is up to date; who works on what, the steps' own locks know as well.
+    """
+    found = []
+    with repository() as repo, suppress(LockError):
+        lockfile, locks = Path("dvc.lock"), Path(repo.tmp_dir or "", "rwlock")
+        with suppress(FileNotFoundError), make_lock(f"{locks}.lock", tmp_dir=repo.tmp_dir):  # nobody is writing it
+            try:
+                parsed_json(locks.read_bytes())
+            except ValueError:
+                found.append(locks)
+        try:
+            Lockfile(repo, str(lockfile)).load()
+        except DvcException:
+            found.append(lockfile)
+    for file in found:
+        moved = file.replace(file.with_name(f"{file.name}.damaged"))
+        print(f"{file} of dvc is damaged: moved to {moved}, and made again", file=sys.stderr, flush=True)
+    return bool(found)
 
 
 def remove_outdated(names: list[str]) -> None:

@@ -52,7 +52,8 @@ DVC = {
         sys.exit(subprocess.run(["sh", "-c", f"{sys.executable} step.py; exit $?"]).returncode)
     """,
     "exceptions.py": "class DvcException(Exception): pass",
-    "lock.py": "class LockError(Exception): pass",
+    "lock.py": "class LockError(Exception): pass\nmake_lock = None",
+    "dvcfile.py": "Lockfile = None",
     "repo.py": "Repo = None",
     "stage/__init__.py": "Stage = None",
     "stage/cache.py": "class RunCacheNotFoundError(Exception): pass",
