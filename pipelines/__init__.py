@@ -1,3 +1,3 @@
-from textvae.interrupts import answer_with_a_line
+from textvae.console import prepare
 
-answer_with_a_line()
+prepare()

@@ -1360,6 +1360,13 @@ MUTANTS = [
         "pipelines/test_stages.py",
     ),
     Mutant(
+        "a program without standard error prints into the first file that it opens",
+        "textvae/console.py",
+        "            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free\n",
+        "",
+        "textvae/test_console.py",
+    ),
+    Mutant(
         "a text may change while it is read",
         "textcorpus/raw_corpus.py",
         "        source.refuse_changed()\n",

@@ -62,13 +62,25 @@ def read_json(path: Path) -> Any:
     """The value in `path`. Raises DataError where the file is missing, may not be read, or is not JSON as it is written
     here, without NaN."""
     try:
-        return parsed_json(path.read_text(encoding="utf-8"))
+        with named(path):
+            return parsed_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is missing; run the step that writes it") from None
     except (PermissionError, IsADirectoryError) as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): let this user read it") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); remove it and run the step that writes it again") from None
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let a system error of the block name the file: that of reading it (a bad sector, a volume that is gone) does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def parsed_json(text: str | bytes) -> Any:
@@ -98,7 +110,7 @@ def refuse_lone_surrogates(value: Any) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with named(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -12,7 +12,7 @@ from pipelines.machine.stages import RUN_STAGES, repository
 from textvae.command_line import run
 from textvae.config import CODE_FOLDER, GridPoint, Params, TrainSettings
 from textvae.environment import state_root
-from textvae.errors import exit_codes
+from textvae.errors import DataError, exit_codes
 from textvae.files import read_json
 from textvae.locks import alive
 from textvae.objectives import alternatives
@@ -95,13 +95,34 @@ def unfinished_trainings(current: Collection[str] | None = None) -> dict[str, di
     Where a run has several states, one that goes on is taken, else the latest.
     """
     found: dict[str, dict[str, Any]] = {}
-    for file in sorted(state_root().glob("*/progress.json"), key=lambda file: file.stat().st_mtime):
-        said = read_record(file, TrainingProgress)
+    for file in sorted(state_root().glob("*/progress.json"), key=changed):
+        try:
+            said = read_record(file, TrainingProgress)
+        except DataError:
+            if not file.exists():  # the training has ended meanwhile
+                continue
+            raise
         said["goes_on"] = current is None or file.parent.name in current
         name = f"{said['dataset']}-{said['system']}-{said['seed']}"
         if said["goes_on"] or not found.get(name, {}).get("goes_on"):
             found[name] = said
     return found
+
+
+def changed(file: Path) -> float:
+    """When a file was last written; 0 where a training that has ended meanwhile has taken it along."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def size(file: Path) -> int:
+    """A file's bytes; 0 for what is none, or gone meanwhile."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def state_of(
@@ -157,8 +178,8 @@ def show() -> None:
     outdated = {point: edited | outdated_stages(params, point) & set(RUN_STAGES) for point in points}
     width = max(len(point.name) for point in points)
     with repository() as repo:
-        changed = text_has_changed(repo)
-        current = {point: fingerprints(params, point, changed) for point in points}
+        new_text = text_has_changed(repo)
+        current = {point: fingerprints(params, point, new_text) for point in points}
         unfinished = unfinished_trainings({one for states in current.values() for one in states})
         to_run = stages_to_run(repo, points)
         for point in points:
@@ -168,7 +189,7 @@ def show() -> None:
             state = state_of(point, todo, unfinished, bool(trained) and trained == current[point])
             print(f"{point.name:<{width}}  {state}", flush=True)
     states = state_root()
-    used = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())
+    used = sum(size(file) for file in states.rglob("*"))
     print(f"training states: {used / 1e6:,.1f} MB in {states}")
 
 

@@ -103,6 +103,16 @@ def test_unfinished_trainings_are_found_by_their_runs_name(folder: Path) -> None
     assert set(unfinished_trainings()) == {POINT.name}
 
 
+def test_a_training_that_ends_while_it_is_looked_at_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = folder / "state/abc/progress.json"
+    write_json(file, {"dataset": "tiny", "system": "vae_mine", "seed": 1, "pid": os.getpid(), **SAID})
+    assert (status.changed(file) > 0, status.size(file) > 0) == (True, True)
+    with monkeypatch.context() as ended:
+        ended.setattr(status, "changed", lambda file: float(file.unlink() is None))
+        assert unfinished_trainings() == {}
+    assert (status.changed(file), status.size(file)) == (0, 0)
+
+
 # --- a state that is of no use any more ----------------------------------------------------------------------------
 
 
@@ -284,7 +294,7 @@ def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
 ) -> None:
     write_params(folder, PARAMS)
 
-    def failing(arguments: list[str], prefix: str = "", log: Path | None = None) -> int:
+    def failing(arguments: list[str], prefix: str = "", log: Path | None = None, stop: object = None) -> int:
         if log is not None:
             log.write_text(f"ERROR: failed to reproduce 'train': failed to run: python, {said}\n")
         return int(log is not None)

@@ -160,12 +160,3 @@ def test_a_reader_who_goes_away_stops_nothing(project: Path) -> None:
     process.stdin.close()
     assert process.stderr is not None
     assert "Broken pipe" not in process.stderr.read()
-
-
-@pytest.mark.parametrize("package", ["components", "pipelines"])
-def test_ctrl_c_while_a_program_imports_is_one_line(package: str) -> None:
-    command = [sys.executable, "-c", f"import {package}\nraise KeyboardInterrupt"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (said.returncode in (130, -signal.SIGINT), said.stderr) == (True, "interrupted\n")
-    command[-1] = f"import {package}\nraise RuntimeError('a bug')"
-    assert "Traceback" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr

@@ -1,6 +1,8 @@
 """What a machine refuses (a disk, a folder, memory) ends every command in one line and an exit code; a bug does not."""
 
 import errno
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from machine_faults import STEPS, arguments_of, lacking_memory, raising, step_na
 
 from components import step as step_module
 from textvae.errors import IO_ERROR_EXIT_CODE, MEMORY_EXIT_CODE, DataError, MemoryLackError, exit_codes
+from textvae.files import read_json, sha256_of_file
 from textvae.kenlm_lm import lmplz_error
 from textvae.step_settings import NgramSettings
 
@@ -101,3 +104,15 @@ def test_lmplz_without_memory_asks_for_less(code: int, said: str) -> None:
     assert isinstance(error, MemoryLackError)
     assert "free some, or lower ngram.memory" in str(error)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("reader", [read_json, sha256_of_file])
+def test_a_file_that_cannot_be_read_to_its_end_is_named(
+    reader: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector, or a network volume that is gone: the system's error says no name."""
+    for place, name in ((hashlib, "file_digest"), (Path, "read_text")):
+        monkeypatch.setattr(place, name, raising(system_error(errno.EIO)))
+    (tmp_path / "read").touch()
+    with pytest.raises(OSError, match=r"Input/output error: '.*/read'"):
+        reader(tmp_path / "read")
