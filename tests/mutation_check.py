@@ -1367,6 +1367,13 @@ MUTANTS = [
         "textvae/test_console.py",
     ),
     Mutant(
+        "make repro removes what another make repro is writing",
+        "pipelines/machine/repro.py",
+        "if not ELSEWHERE.search(text)])",
+        "])",
+        "pipelines/test_status.py",
+    ),
+    Mutant(
         "a text may change while it is read",
         "textcorpus/raw_corpus.py",
         "        source.refuse_changed()\n",

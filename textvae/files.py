@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Let a system error of the block name the file: that of reading it (a bad sector, a volume that is gone) does not."""
+    """Let a system error of the block name the file, as that of reading it does not: a bad sector, a lost volume."""
     try:
         yield
     except OSError as error:

@@ -37,6 +37,8 @@ LOCK_MESSAGE = "Unable to acquire lock"
 LOCK_RETRIES = 20
 KILLED = re.compile(r"exited with (-9|137)\b")
 """What dvc says of a step that was killed."""
+ELSEWHERE = re.compile(r"is busy, it is being blocked by|is being (trained|written) by")
+"""What dvc and the steps say where another process, another `make repro` say, has what they would write."""
 RECENT_LINES = 40
 FORECAST_SECONDS = 60.0
 """After which the estimate is done without: a step at the paper's size takes long on a CPU."""
@@ -78,11 +80,14 @@ def show(text: str) -> None:
 
 
 def dvc(arguments: list[str], prefix: str = "", log: Path | None = None, stop: threading.Event | None = None) -> int:
-    """Run dvc as `followed` does; until `stop` waits where another dvc holds the lock. Returns its exit code."""
+    """Run dvc as `followed` does; until `stop` waits where another dvc holds the lock, and mends what a dead one has
+    left. Returns its exit code.
+    """
     stop = stop or threading.Event()
     for attempt in range(LOCK_RETRIES):
         code, recent = followed([sys.executable, "-m", "dvc", *arguments], prefix, log)
-        if code == 0 or not any(LOCK_MESSAGE in line for line in recent) or stop.wait(1 + attempt):
+        locked = any(LOCK_MESSAGE in line for line in recent)
+        if code == 0 or stop.wait(1 + attempt if locked else 0) or not (locked or mended()):
             return code
     return code
 
@@ -224,8 +229,7 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     started = time.monotonic()
     grid = Params.load(Path("params.yaml")).grid
     for dataset in grid.datasets:
-        command = ["repro", f"preprocess@{dataset}"]
-        if dvc(command) and (not mended() or dvc(command)):
+        if dvc(["repro", f"preprocess@{dataset}"]):
             raise SystemExit(NOTHING_FINISHED)
     stages = to_run(grid.points())
     untrained = [name for name, cached in stages.items() if name.startswith("train@") and not cached]
@@ -239,16 +243,16 @@ def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is
     if said := str(outlook):
         show(f"{said}\n")
     failed = run_all([point for point in grid.points() if point.name in whose], jobs, outlook)
+    texts = {name: (state_root() / "logs" / f"{name}.log").read_text(encoding="utf-8") for name in failed}
     if failed:
-        remove_outdated(failed)
+        remove_outdated([name for name, text in texts.items() if not ELSEWHERE.search(text)])
     # Where a run failed, dvc would refuse the report, which depends on all of them: make it of what there is.
     code = dvc(["repro", "--single-item", "report"] if failed else ["repro"])
     show(f"took {duration(time.monotonic() - started)} with {jobs} jobs\n")
-    for name in sorted(failed):
-        log = state_root() / "logs" / f"{name}.log"
-        killed = KILLED.search(log.read_text(encoding="utf-8")) is not None
-        why = "killed, most likely because memory ran out (JOBS=1 takes less), " if killed else ""
-        print(f"FAILED: {name}: {why}see {log}", file=sys.stderr)
+    for name, text in sorted(texts.items()):
+        why = "killed, most likely because memory ran out (JOBS=1 takes less), " if KILLED.search(text) else ""
+        why = "another process is at work on it, " if ELSEWHERE.search(text) else why
+        print(f"FAILED: {name}: {why}see {state_root() / 'logs' / f'{name}.log'}", file=sys.stderr)
     return FAILED if failed or code else 0
 
 

@@ -1,7 +1,9 @@
 """What of dvc.yaml is up to date, as dvc knows it."""
 
 import logging
+import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,9 @@ from dvc.stage.cache import RunCacheNotFoundError
 from textvae.config import GridPoint
 from textvae.errors import UnavailableError, one_line
 from textvae.files import parsed_json, remove
+from textvae.locks import alive
 
+_mending = threading.Lock()
 RUN_STAGES = ("train", "evaluate", "sample", "examples", "ngram")
 
 
@@ -71,27 +75,39 @@ def in_cache(repo: Repo, stage: Stage) -> bool:
 
 
 def mended() -> bool:
-    """Whether dvc's own files were half written, and are moved away now.
+    """Whether dvc's own files were left by a dead process so that dvc refuses each later call: they are moved away now.
 
-    It writes them in place: a kill or a full disk in that moment leaves what dvc refuses at each later call. Without
-    dvc.lock it finds in its cache what is up to date; who works on what, the steps' own locks know as well.
+    It writes them in place: a kill or a full disk in that moment leaves a half of one. And who works on what it knows
+    by numbers of processes, which others have after a reboot. Without dvc.lock it finds in its cache what is up to
+    date; who works on what, the steps' own locks know as well.
     """
     found = []
-    with repository() as repo, suppress(LockError):
+    with _mending, repository() as repo, suppress(LockError):
         lockfile, locks = Path("dvc.lock"), Path(repo.tmp_dir or "", "rwlock")
         with suppress(FileNotFoundError), make_lock(f"{locks}.lock", tmp_dir=repo.tmp_dir):  # nobody is writing it
+            pids = {int(pid) for pid in re.findall(rb'"pid": (\d+)', locks.read_bytes())}
             try:
                 parsed_json(locks.read_bytes())
             except ValueError:
                 found.append(locks)
+            else:
+                found += [locks] if pids and not any(map(may_be_dvc, pids)) else []
         try:
             Lockfile(repo, str(lockfile)).load()
         except DvcException:
             found.append(lockfile)
-    for file in found:
-        moved = file.replace(file.with_name(f"{file.name}.damaged"))
-        print(f"{file} of dvc is damaged: moved to {moved}, and made again", file=sys.stderr, flush=True)
+        for file in found:
+            moved = file.replace(file.with_name(f"{file.name}.left"))
+            print(f"{file} of dvc was left by a dead process: moved to {moved}, and made again", file=sys.stderr)
     return bool(found)
+
+
+def may_be_dvc(pid: int) -> bool:
+    """Whether a process of that number is there and, as far as can be seen, dvc."""
+    try:
+        return b"dvc" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return not Path("/proc/self").exists() and alive(pid)
 
 
 def remove_outdated(names: list[str]) -> None:

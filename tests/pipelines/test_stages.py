@@ -46,10 +46,21 @@ def test_what_is_half_written_is_moved_away_and_nothing_runs_again(
 ) -> None:
     Path(name).write_bytes(left)
     assert mended()
-    assert f"{name} of dvc is damaged: moved to " in capsys.readouterr().err.replace(f"{project}/", "")
-    assert Path(f"{name}.damaged").read_bytes() == left
+    assert f"{name} of dvc was left by a dead process: moved to " in capsys.readouterr().err.replace(f"{project}/", "")
+    assert Path(f"{name}.left").read_bytes() == left
     with Repo() as repo:
         repo.reproduce()
     assert Path("times").read_text() == "1\n"
     assert "one" in Path("dvc.lock").read_text()
     json.loads(LOCKS.read_text())
+
+
+def test_a_lock_of_a_process_whose_number_another_has_now_goes_and_a_living_dvc_s_stays(project: Path) -> None:
+    """After a reboot, or in the next container, the numbers are the same ones again."""
+    for command, stays in (("read line; exit", False), ("read line; exit # dvc", True)):
+        with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE) as process:
+            LOCKS.write_text(json.dumps({"write": {"out": {"pid": process.pid, "cmd": "dvc repro"}}, "read": {}}))
+            assert mended() != stays
+            assert LOCKS.exists() == stays
+            process.communicate()
+    assert mended()

@@ -288,9 +288,22 @@ def test_a_run_that_must_not_use_the_gpu_is_not_trained_there(
     repro.train_side_by_side(trained.grid, "tiny", 4)
 
 
-@pytest.mark.parametrize(("said", "why"), [("exited with -9", "memory ran out (JOBS=1"), ("exited with 65", "")])
-def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: str, why: str
+@pytest.mark.parametrize(
+    ("said", "why", "removed"),
+    [
+        ("exited with -9", "memory ran out (JOBS=1", True),
+        ("exited with 65", "", True),
+        ("'model' is busy, it is being blocked by: (PID 7)", "another process is at work on it", False),
+        ("train is being trained by process 7; exited with 69", "another process is at work on it", False),
+    ],
+)
+def test_make_repro_says_why_a_run_has_failed_and_removes_nothing_that_another_process_writes(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    why: str,
+    removed: bool,
 ) -> None:
     write_params(folder, PARAMS)
 
@@ -301,11 +314,12 @@ def test_make_repro_says_of_a_run_that_was_killed_that_it_is_likely_memory(
 
     monkeypatch.setattr(repro, "dvc", failing)
     monkeypatch.setattr(repro, "to_run", lambda points: {f"train@{point.name}": True for point in points})
-    monkeypatch.setattr(repro, "remove_outdated", lambda names: None)
+    outdated: list[str] = []
+    monkeypatch.setattr(repro, "remove_outdated", outdated.extend)
     with pytest.raises(SystemExit) as ended:
         repro.main(jobs=1, runs_per_gpu=1)
     assert ended.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("FAILED: tiny-") and why in line for line in lines)
-    assert bool(why) == ("killed" in lines[0])
+    assert bool(outdated) == removed
