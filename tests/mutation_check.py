@@ -1367,6 +1367,13 @@ MUTANTS = [
         "textvae/test_console.py",
     ),
     Mutant(
+        "MLflow's database of a folder with a question mark is made beside the folder",
+        "tracking/place.py",
+        'if "?" in path or unquote',
+        "if unquote",
+        "tracking/test_place.py",
+    ),
+    Mutant(
         "make repro removes what another make repro is writing",
         "pipelines/machine/repro.py",
         "if not ELSEWHERE.search(text)])",

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from textvae.addresses import masked, shown
 from textvae.errors import NO_SPACE, DataError, SettingsError, TextVAEError, UnavailableError, lacks_memory, one_line
@@ -70,8 +71,19 @@ def repository_root() -> Path:
 
 
 def tracking_uri() -> str:
-    """$MLFLOW_TRACKING_URI, else the SQLite database `mlflow.db` at the repository's root, by its absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
+    """$MLFLOW_TRACKING_URI, else the SQLite database `mlflow.db` at the repository's root, by its absolute path.
+
+    Raises SettingsError for a folder whose name an address cannot have: the database would be made somewhere else.
+    """
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    path = str(repository_root() / "mlflow.db")
+    if "?" in path or unquote(path) != path:
+        raise SettingsError(
+            f"{path} cannot be MLflow's database, as its address would mean another file (a ? or a % in a folder's "
+            "name): rename the folder, or set $MLFLOW_TRACKING_URI to a server's address or to sqlite:////FOLDER/FILE.db"
+        )
+    return f"sqlite:///{path}"
 
 
 def sqlite_path(uri: str) -> Path | None:

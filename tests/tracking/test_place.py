@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from machine_faults import killed_within, raising, the_error
 
-from textvae.errors import UnavailableError, exit_codes
+from textvae.errors import SettingsError, UnavailableError, exit_codes
 from tracking import connect, place, ui
 from tracking.place import check_database, explained, make_database
 
@@ -37,6 +37,23 @@ def test_what_reaches_the_store_of_files_may_fail_in_its_own_words() -> None:
         raise ZeroDivisionError
     with pytest.raises(MemoryError), explained("https://host", "a row"):
         raised_in_a_library(MemoryError())
+
+
+@pytest.mark.parametrize(("name", "taken"), [("a b", True), ("50% off", True), ("a?b", False), ("a%41b", False)])
+def test_a_folder_whose_name_an_address_cannot_have_gets_no_database_somewhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, taken: bool
+) -> None:
+    """sqlite:////home/me/what?/mlflow.db would be the file /home/me/what, the next folder's, too."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "params.yaml").touch()
+    monkeypatch.chdir(folder)
+    if taken:
+        assert place.tracking_uri() == f"sqlite:///{folder}/mlflow.db"
+        return
+    with pytest.raises(SettingsError, match=r"mlflow.db cannot be MLflow's database, .* rename the folder"):
+        place.tracking_uri()
 
 
 @pytest.mark.parametrize(
