@@ -22,7 +22,7 @@ from textvae.progress import progress
 LONG_LINE_WORDS = 200
 FIRST_LINES = 2_000
 """That the choice of the tokeniser looks at."""
-SEVERAL = re.compile(r"[^\W\d_]{4,}[.?!][\"'”’)\]]*\s+[\"'“‘(\[]*[A-Z]|[。！？][\"'”’」』）)]*\s*\w")
+SEVERAL = re.compile(r"[^\W\d_]{4}[.?!][\"'”’)\]]*\s+[\"'“‘(\[]*[A-Z]|[。！？][\"'”’」』）)]*\s*\w")
 """The end of one sentence and the start of the next; a short word before the dot may be an abbreviation."""
 ADVANCE = 1000
 

@@ -8,8 +8,10 @@ from urllib.parse import unquote_plus
 FILES = ("file", "sqlite")
 """Schemes whose addresses are paths: an @ in them is a character like others."""
 SECRET = "***"
-USER = re.compile(r"(\w[\w+.-]*://)[^\s'\"<>]*@")
-QUERY = re.compile(r"(\w[\w+.-]*://[^\s'\"<>?]*)\?[^\s'\"<>)]*")
+USER = re.compile(r"(\w[\w+.-]{,40}://)[^\s'\"<>]*@")
+QUERY = re.compile(r"(\w[\w+.-]{,40}://[^\s'\"<>?]*)\?[^\s'\"<>)]*")
+MOST_CHARACTERS = 4_000
+"""Of what a library has said: it may be a whole page, without a space, and looking through it takes its square."""
 
 
 def shown(address: str) -> str:
@@ -26,7 +28,8 @@ def shown(address: str) -> str:
 
 
 def masked(text: str, address: str = "") -> str:
-    """What a library has said of `address`, and of any other, without what `shown` leaves out."""
+    """The beginning of what a library has said of `address`, and of any other, without what `shown` leaves out."""
+    text = text[:MOST_CHARACTERS]
     if address:
         text = text.replace(address, shown(address))
     for secret in sorted(secrets(address), key=len, reverse=True):

@@ -27,6 +27,7 @@ from textcorpus.suggestion import (
     published_splits,
     suggested_entry,
 )
+from textcorpus.survey import SEVERAL
 from textcorpus.writing import tokenizer_of, writing_of
 from textvae import training_time
 from textvae.config import Params
@@ -346,3 +347,10 @@ def test_an_epoch_shorter_than_the_measurement_is_never_ended(monkeypatch: pytes
     settings = train_settings("lstm_lm", epochs=1, batch_size=8)
     found = training_time.estimate(settings, corpus.train, corpus.valid, corpus.size)
     assert found.steps == 6 - 2  # six batches: neither the first nor the last
+
+
+def test_a_word_without_end_is_looked_at_once() -> None:
+    """A line may be a megabyte of letters: its square would be hours."""
+    assert SEVERAL.search("x" * 10**6) is None
+    assert SEVERAL.search("It ends there. Here it begins.") is not None
+    assert SEVERAL.search("See p. 7. Then") is None

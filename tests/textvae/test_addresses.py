@@ -42,3 +42,10 @@ def test_an_address_is_shown_without_its_secrets(address: str, wanted: str) -> N
 )
 def test_what_a_library_says_is_shown_without_them(said: str, wanted: str) -> None:
     assert masked(said, "https://me:pa:ss@host/?token=S%2FECRET") == wanted
+
+
+def test_a_page_without_a_space_is_not_looked_through_to_its_end() -> None:
+    """Its square would take minutes. What is shown of an error is its beginning anyway."""
+    page = f"https://me:secret@host/?token=secret {'x' * 10**7}"
+    assert masked(page).startswith("https://host/ xxx")
+    assert len(masked(page)) < 5000
