@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt tools/build_lmplz.sh
 	touch $@
 
 repro: $(READY)  ## bring the whole experiment up to date (JOBS=2 runs side by side, RUNS_PER_GPU=8 on a GPU), then show the results
-	@# exec: so it is make's own child, which SIGTERM to make reaches
+# exec: so it is make's own child, which SIGTERM to make reaches
 	@exec python -m pipelines.machine.repro --jobs $(JOBS) --runs-per-gpu $(RUNS_PER_GPU) --results
 
 SWEEP := sweep.yaml
