@@ -25,6 +25,7 @@ assert SPEC.loader is not None
 remedies = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(remedies)
 PAGE = (ROOT / "docs/remedies.md").read_text(encoding="utf-8")
+TRIALS = remedies.read_trials(remedies.SWEEP)
 PARAMS = Params.load(ROOT / "params.yaml")
 
 
@@ -55,13 +56,30 @@ def test_every_remedy_has_the_same_number_of_trials_and_the_entry_is_the_first(
     assert len(planned(sweep, PARAMS)) == 1 + 3 * len(trials)
 
 
+def test_the_entries_of_params_yaml_are_what_the_rule_takes_of_the_trials() -> None:
+    (plain,) = (trial for trial in TRIALS if trial.system == "vae")
+    for system in remedies.CLAIMS:
+        own = [trial for trial in TRIALS if trial.system == system]
+        assert remedies.taken(own, plain.nll_iw + remedies.ALLOWED).changes == "as in params.yaml", system
+        assert len(own) == 3
+
+
+def test_the_rule_takes_the_largest_gain_that_costs_little_and_the_least_cost_where_all_cost_more() -> None:
+    def trial(changes: str, nll_iw: float, gain: float) -> Any:
+        return remedies.Trial("bn_vae", changes, 60.0, nll_iw, 1.0, 1.0, gain, 1.0)
+
+    trials = [trial("little", 58.0, 0.1), trial("more", 58.1, 0.5), trial("too much", 58.4, 2.0)]
+    assert remedies.taken(trials, 58.1).changes == "more"
+    assert remedies.taken(trials, 57.0).changes == "little"
+
+
 # --- the tables --------------------------------------------------------------------------------------------------
 
 
 def test_the_page_s_tables_are_those_of_its_csv() -> None:
     """`python tools/remedies.py` writes them."""
     rows = read_results(remedies.CSV) if remedies.CSV.exists() else []
-    assert remedies.filled(PAGE, rows) == PAGE
+    assert remedies.filled(PAGE, rows, TRIALS) == PAGE
 
 
 def of(name: str, system: str) -> list[Row]:
@@ -124,4 +142,4 @@ def test_a_project_s_runs_replace_those_of_the_same_seed(tmp_path: Path) -> None
 
 def test_a_page_without_a_place_for_the_tables_is_refused() -> None:
     with pytest.raises(DataError, match="put them round its tables"):
-        remedies.filled(PAGE.replace("<!-- end -->", ""), [])
+        remedies.filled(PAGE.replace("<!-- end -->", ""), [], TRIALS)

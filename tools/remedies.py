@@ -1,4 +1,5 @@
-"""docs/remedies.md's tables, made from results/sotu-remedies.csv: `python tools/remedies.py` writes them into the page.
+"""docs/remedies.md's tables, of results/sotu-remedies.csv and results/sweep-remedies-sotu.csv (its settings' trials):
+`python tools/remedies.py` writes them into the page.
 
 `--project DIR` first takes the rows and the CPU times of a project's runs into the CSV, in place of what it had of the
 same system and seed; give it for each project in which some of them were trained.
@@ -6,11 +7,12 @@ same system and seed; give it for each project in which some of them were traine
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -25,8 +27,10 @@ from textvae.command_line import run  # noqa: E402
 from textvae.errors import DataError, exit_codes  # noqa: E402
 from textvae.files import replaced  # noqa: E402
 
-CSV, PAGE = ROOT / "results/sotu-remedies.csv", ROOT / "docs/remedies.md"
-BEGIN, END = "<!-- by tools/remedies.py -->\n", "<!-- end -->\n"
+CSV, SWEEP, PAGE = (
+    ROOT / name for name in ("results/sotu-remedies.csv", "results/sweep-remedies-sotu.csv", "docs/remedies.md")
+)
+BEGIN, TRIALS, END = "<!-- by tools/remedies.py -->\n", "<!-- trials, by tools/remedies.py -->\n", "<!-- end -->\n"
 DATASET = "sotu"
 TIMES = {"train_cpu_s": "train", "evaluate_cpu_s": "evaluate"}
 """Columns beside those of results.csv: CPU seconds of these steps."""
@@ -61,6 +65,21 @@ CLAIMS = {
 }
 """What each paper says of itself, as far as it was found."""
 SYSTEMS = (*CONTROLS, *CLAIMS)
+ALLOWED = 0.3
+"""Nats of NLL-IW above the plain VAE's: models whose codes are unused, all as good, differ by as much."""
+
+
+class Trial(NamedTuple):
+    """One of the settings that were tried, measured on the validation set."""
+
+    system: str
+    changes: str
+    nll: float
+    nll_iw: float
+    kl: float
+    mi: float
+    gain: float
+    au: float
 
 
 def collected(rows: Sequence[Row], project: Path) -> list[Row]:
@@ -126,19 +145,50 @@ def outcome(rows: Sequence[Row], system: str) -> str:
     return "; ".join([", ".join(parts), *(["NLL-IW " + ", ".join(beside)] if beside else [])])
 
 
-def filled(page: str, rows: Sequence[Row]) -> str:
+def read_trials(path: Path) -> list[Trial]:
+    """The table that a sweep has written."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    return [Trial(it["system"], it["changes"], *(float(it[name]) for name in Trial._fields[2:])) for it in lines]
+
+
+def taken(trials: Sequence[Trial], limit: float) -> Trial:
+    """The one with the largest gain of those whose NLL-IW is at most `limit`; without any, the smallest NLL-IW."""
+    allowed = [trial for trial in trials if trial.nll_iw <= limit]
+    return max(allowed, key=lambda trial: trial.gain) if allowed else min(trials, key=lambda trial: trial.nll_iw)
+
+
+def trials_table(trials: Sequence[Trial]) -> str:
+    """Every trial, in Markdown; what was taken in bold."""
+    (plain,) = (trial for trial in trials if trial.system == "vae")
+    lines = ["| system | trial | NLL | NLL-IW | KL | MI | Gain | AU |", "| --- | --- |" + " ---: |" * 6]
+    for system in ("vae", *CLAIMS):
+        own = [trial for trial in trials if trial.system == system]
+        best = taken(own, plain.nll_iw + ALLOWED) if own else None
+        for trial in own:
+            mark = "**" if trial is best and trial is not plain else ""
+            numbers = (number(value, 2) for value in trial[2:-1])
+            lines.append(f"| `{system}` | {mark}{trial.changes}{mark} | {' | '.join(numbers)} | {trial.au:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def filled(page: str, rows: Sequence[Row], trials: Sequence[Trial]) -> str:
     """The page with its tables made anew. Raises DataError where it has no place for them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"{PAGE.name} has lost the lines {BEGIN.strip()} and {END.strip()}; put them round its tables")
-    return f"{before}{BEGIN}\n{tables(rows)}\n{END}{after}"
+    for begin, made in ((TRIALS, trials_table(trials)), (BEGIN, tables(rows))):
+        before, found, rest = page.partition(begin)
+        _, end, after = rest.partition(END)
+        if not found or not end:
+            raise DataError(
+                f"{PAGE.name} has lost the line {begin.strip()} or {END.strip()}; put them round its tables"
+            )
+        page = f"{before}{begin}\n{made}\n{END}{after}"
+    return page
 
 
 def main(
     project: Annotated[list[Path] | None, typer.Option(help="Projects whose runs go into the CSV first.")] = None,
 ) -> None:
-    """Make docs/remedies.md's tables from results/sotu-remedies.csv."""
+    """Make docs/remedies.md's tables from results/sotu-remedies.csv and results/sweep-remedies-sotu.csv."""
     with exit_codes():
         rows = read_results(CSV) if CSV.exists() else []
         for each in project or []:
@@ -146,7 +196,7 @@ def main(
         if project:
             with replaced(CSV) as temporary:
                 write_csv(temporary, [*COLUMNS, *TIMES], rows)
-        text = filled(PAGE.read_text(encoding="utf-8"), rows)
+        text = filled(PAGE.read_text(encoding="utf-8"), rows, read_trials(SWEEP))
         with replaced(PAGE) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
