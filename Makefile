@@ -55,7 +55,7 @@ test: check      ## check, then the tests (JOBS=2 files side by side)
 # The tests that compute. `default` is furthest from what a processor chooses by itself: plain instructions, neither AVX nor
 # fused multiply-adds, so that sums are rounded otherwise; no test may decide by that.
 NUMERIC := corpus dilated_vae equation_18 estimators evaluation explore generation grammar_probe latent mutual_information \
-  networks objectives repeated robustness selection softmax systems training variants
+  networks objectives posteriors remedies repeated robustness sa_vae selection softmax systems training variants z_forcing
 ISA := default
 test-isa: $(READY) ## the numeric tests under another instruction set (ISA=default or avx2)
 	ATEN_CPU_CAPABILITY=$(ISA) ONEDNN_MAX_CPU_ISA=$(if $(filter avx2,$(ISA)),AVX2,SSE41) OMP_NUM_THREADS=1 \
