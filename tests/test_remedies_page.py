@@ -13,7 +13,7 @@ from made_files import corpus_description, write_with_hashes
 from ruamel.yaml import YAML
 
 from components.settings import resolve
-from pipelines.machine.sweep import Sweep, planned
+from pipelines.machine.sweep import Sweep, described, planned
 from reporting.results import COLUMNS, Row, read_results, write_csv
 from textvae.config import Params
 from textvae.errors import DataError
@@ -32,14 +32,15 @@ PARAMS = Params.load(ROOT / "params.yaml")
 def test_the_grid_of_the_page_runs_here_and_on_a_cluster() -> None:
     """The list to paste, and the one to give to `submit -S`, which takes what `dvc exp run -S` does."""
     pasted = YAML(typ="safe", pure=True).load(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])  # type: ignore[index]
-    assert pasted["grid"]["systems"] == list(remedies.SYSTEMS)
+    systems = [*remedies.CONTROLS, *remedies.CLAIMS]
+    assert pasted["grid"]["systems"] == systems
     given = re.findall(r"-S '?([a-z.]+=[^' \n]+)'?", PAGE)
     assert [override.split("=")[0] for override in given] == ["grid.systems", "grid.seeds", "report.baseline"]
     for override in given:
         key, value = override.split("=")
         section, name = key.split(".")
         assert YAML(typ="safe", pure=True).load(value) == pasted[section][name]
-    grid = PARAMS.grid.model_copy(update={"systems": list(remedies.SYSTEMS)})
+    grid = PARAMS.grid.model_copy(update={"systems": systems})
     resolve(PARAMS.model_copy(update={"grid": grid, "report": PARAMS.report.model_copy(update={"baseline": "vae"})}))
 
 
@@ -50,18 +51,23 @@ def test_every_remedy_has_the_same_number_of_trials_and_the_entry_is_the_first(
     assert set(remedies.CLAIMS) <= set(sweep.trials)
     trials = {system: listed for system, listed in sweep.trials.items() if system in remedies.CLAIMS}
     assert {len(listed) for listed in trials.values()} == {3}
-    assert all(listed[0] == {} for listed in sweep.trials.values())
     monkeypatch.chdir(tmp_path)
     write_with_hashes(tmp_path / "corpora/sotu/corpus/corpus.json", corpus_description("sotu"))
-    assert len(planned(sweep, PARAMS)) == 1 + 3 * len(trials)
+    first = planned(Sweep(dataset="sotu", seed=1, trials={system: [{}] for system in trials}), PARAMS)
+    found = planned(sweep, PARAMS)
+    assert len(found) == 1 + 3 * len(trials)
+    for entry in first:
+        (same,) = (trial for trial in found if trial.system == entry.system and trial.index == 0)
+        assert same.train == entry.train
 
 
 def test_the_entries_of_params_yaml_are_what_the_rule_takes_of_the_trials() -> None:
     (plain,) = (trial for trial in TRIALS if trial.system == "vae")
     for system in remedies.CLAIMS:
         own = [trial for trial in TRIALS if trial.system == system]
-        assert remedies.taken(own, plain.nll_iw + remedies.ALLOWED).changes == "as in params.yaml", system
-        assert len(own) == 3
+        listed = [described(changes) for changes in Sweep.load(ROOT / "sweep-remedies.yaml").trials[system]]
+        assert [trial.changes for trial in own] == listed, system
+        assert remedies.taken(own, plain.nll_iw + remedies.ALLOWED).changes == listed[0], system
 
 
 def test_the_rule_takes_the_largest_gain_that_costs_little_and_the_least_cost_where_all_cost_more() -> None:
@@ -121,7 +127,7 @@ def test_a_row_says_what_it_cost_and_what_became_of_the_code_beside_its_paper_s_
 
 
 def test_a_project_s_runs_replace_those_of_the_same_seed(tmp_path: Path) -> None:
-    rows = [remedy("1", nll=1.0), remedy("2"), {**remedy("1"), "system": "vae_bow"}]
+    rows = [remedy("1", nll=1.0), remedy("2"), {**remedy("1"), "system": "mine_bow"}]
     (tmp_path / "reports").mkdir()
     write_csv(tmp_path / "reports/results.csv", COLUMNS, rows)
     with pytest.raises(DataError, match=r"train\.json is missing"):
