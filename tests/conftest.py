@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +28,14 @@ def corpus() -> Corpus:
 def corpus_folder(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus, on disk."""
     return write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", corpus)
+
+
+@pytest.fixture
+def hangups_heard() -> Iterator[None]:
+    """SIGHUP as in a terminal: under nohup it is ignored, by all that is started there too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,6 +60,9 @@ DVC = {
 }
 """A dvc that does nothing but run a step, whatever it is told."""
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
+pytestmark = pytest.mark.usefixtures("hangups_heard")
+LONG = 300
+"""Seconds after which a command that was to end has hung."""
 
 
 @pytest.fixture
@@ -84,14 +87,14 @@ def begun(command: list[str]) -> subprocess.Popen[str]:
     for line in process.stdout:
         if "begun" in line:
             return process
-    raise AssertionError(process.communicate()[1])
+    raise AssertionError(process.communicate(timeout=LONG)[1])
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_make_repro_passes_it_on_and_waits_until_the_states_are_saved(project: Path, number: signal.Signals) -> None:
     process = begun([sys.executable, "-m", "pipelines.machine.repro"])
     process.send_signal(number)
-    out, errors = process.communicate()
+    out, errors = process.communicate(timeout=LONG)
     assert (process.returncode, errors) == (143, "terminated: run it again to go on where it stopped\n"), out
     assert (project / "saved").exists()
     assert not (project / "dvc was told").exists(), "it might be writing dvc.lock"
@@ -104,7 +107,7 @@ def test_make_itself_passes_sigterm_on(project: Path) -> None:
     (project / ".venv/bin/python").chmod(0o755)
     process = begun(["make", "repro", "-o", ".venv/.ready"])
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode != 0
     assert "terminated: run it again" in errors
     assert (project / "saved").exists(), "make has ended last"
@@ -115,7 +118,7 @@ def test_a_step_whose_caller_was_killed_saves_its_state_too(project: Path) -> No
     (project / "step.py").write_text(TRAINING)
     process = begun([sys.executable, "-m", "pipelines.machine.repro"])
     process.kill()
-    process.communicate()
+    process.communicate(timeout=LONG)
     deadline = time.monotonic() + 60
     while not (project / "saved").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -427,6 +427,7 @@ def test_minutes_that_are_none_are_refused(name: str, text: str, monkeypatch: py
         (signal.SIGINT, KeyboardStopError, 130),
     ],
 )
+@pytest.mark.usefixtures("hangups_heard")
 def test_a_signal_is_a_reason_to_stop_at_the_next_step(
     number: signal.Signals, error: type[StoppedError], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
