@@ -216,7 +216,16 @@ def test_in_evaluation_a_sentence_s_posterior_does_not_depend_on_its_batch() -> 
     torch.testing.assert_close(one, together[:1], msg="a batch of one takes the running statistics")
 
 
-@pytest.mark.parametrize("changes", [{"means_deviation": 0.5}, {"committed_rate": 2.0}, {"skip_connections": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"means_deviation": 0.5},
+        {"committed_rate": 2.0},
+        {"skip_connections": True},
+        {"decoder": "dilated", "dilations": [1, 2]},
+        {"posterior": "vmf", "kappa": 6.0},
+    ],
+)
 def test_a_training_of_such_a_model_saves_and_resumes(changes: dict[str, Any], tmp_path: Path) -> None:
     corpus = tiny_corpus()
     plain_settings = train_settings("vae_05", epochs=3)
