@@ -22,6 +22,7 @@ from components.settings import resolve
 from pipelines.machine.paper_results import write_results
 from pipelines.machine.paper_runs import FAILED, STEPS, Paper, environment, measure_all, train_a_slice, write_models
 from pipelines.machine.stopping import stopped_with_this
+from reporting.names import SYSTEM_NAMES
 from textcorpus.sources import text_files
 from textvae.command_line import run
 from textvae.config import FetchSettings, Grid, Params, PreprocessSettings, ReportSettings, merge, validated
@@ -29,7 +30,7 @@ from textvae.errors import DataError, SettingsError, TimeLimitError, exit_codes
 from textvae.files import read_json, remove, write_json
 from textvae.records import CorpusFile, read_record
 
-SEVEN = ("lstm_lm", "vae_05", "vae_bow", "infovae", "cyclical", "lagging", "vae_mine")
+SEVEN = tuple(SYSTEM_NAMES)
 CONTROLS = ("vae", "free_bits", "mine_alpha1")
 LISTED = "vae_mine"
 """The system whose alpha is selected from a list, as the paper does."""

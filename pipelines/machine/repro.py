@@ -212,13 +212,15 @@ def main(
 
 def shown(code: int) -> int:
     """Bring MLflow up to date and print the results. Returns `code`, or publish's where that fails."""
-    publish = "components.publish --runs runs --reports reports --settings settings/report.json"
-    published, _ = (
-        subprocess.run([sys.executable, "-m", *command.split()]).returncode
-        for command in (publish, f"reporting.terminal {RESULTS}")
-    )
+    published = called("components.publish --runs runs --reports reports --settings settings/report.json")
+    called(f"reporting.terminal {RESULTS}")
     show(f"report: {Path('reports/report.html').absolute()}\nMLflow runs: make ui\n")
     return published or code
+
+
+def called(module: str) -> int:
+    """Run a module with its options, as on a command line. Returns its exit code."""
+    return subprocess.run([sys.executable, "-m", *module.split()]).returncode
 
 
 def reproduce(jobs: int, runs_per_gpu: int = 1, gpu: Callable[[], bool] = gpu_is_here) -> int:
